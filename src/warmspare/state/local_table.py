@@ -165,10 +165,12 @@ class HashTable:
                 yield blocks.astype(np.uint32)
 
     def _filled_leaves(self, first: int, stop: int, *, staged: bool) -> Iterator[int]:
-        for group in range(first // FANOUT, -(-stop // FANOUT)):
-            level2 = self._level2[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES]
+        begin, end = first // FANOUT, -(-stop // FANOUT)
+        level2 = np.frombuffer(bytes(self._level2[begin * DIGEST_BYTES : end * DIGEST_BYTES]), dtype=np.uint64)
+        committed = (np.flatnonzero(level2.reshape(-1, 4).any(axis=1)) + begin).tolist()  # of 16,384, mostly few
+        for group in sorted({*committed, *self._staged2} if staged else committed):
             fresh = self._staged2.get(group) if staged else None
-            if (fresh or level2) == ZERO_DIGEST:
+            if fresh == ZERO_DIGEST or not begin <= group < end:
                 continue
             data = self._merged_group(group) if fresh else self._node_group(group)
             filled = np.frombuffer(data, dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
