@@ -17,6 +17,7 @@ import pytest
 
 import warmspare
 from rig import KIB, MIB, Rig, command, same
+from rigs.crowds.leftovers import described
 from servers import S3Place
 from warmspare.model.ids import VmId, vm_key
 from warmspare.observe.event import Event, name_of
@@ -97,6 +98,23 @@ async def test_leaving_early_takes_back_what_was_begun(rig: Rig, engine: warmspa
     with pytest.raises(asyncio.CancelledError):
         await running.result()
     assert (await engine.run(sync_of(rig, new=True))).point.startswith("1-")  # no lease stands in its way
+
+
+async def test_a_run_that_fails_early_closes_what_the_one_before_left(
+    rig: Rig, engine: warmspare.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that had published left its page logs; the next opens them long before it needs them."""
+
+    async def fail(*_: object) -> None:
+        raise warmspare.StoreError("it fails")
+
+    await engine.run(warmspare.InitRequest(repositories=(place(rig),)))
+    for where, new in (("sender.Sender._commit", True), ("sender.settled_in", False)):
+        with monkeypatch.context() as patch, pytest.raises(warmspare.StoreError, match="it fails"):
+            patch.setattr(f"warmspare.sync.{where}", fail)
+            await engine.run(sync_of(rig, new=new))
+        assert not [name for name in described() if name.startswith(str(rig.home))]
+    assert (await engine.run(sync_of(rig))).parent.startswith("1-")
 
 
 async def test_changes_are_given_as_pairs(rig: Rig, engine: warmspare.Engine) -> None:

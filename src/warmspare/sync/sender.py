@@ -198,7 +198,7 @@ class Sender:
             fresh = await repository.since(self._vm, known)
             head = fresh[-1]
             await demand_needed(self._settings, self._vm, repository, fresh, local, self._events)
-        logs = await last.take_in(head, remove=not journal)
+        logs = await last.take_in(head, stack, remove=not journal)
         size = full_pack
         if packs is None:
             packs = self._store

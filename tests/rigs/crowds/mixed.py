@@ -24,7 +24,7 @@ STAYS = re.compile(
     r"""
     ^[^/]+/[0-9a-f-]+/(lock|state\.json|rate\.json|disks/.*|run/.*|unfinished/.*)$
     | ^audit/(lock|[0-9a-f]{16}(\.json|(-[0-9a-f]{16}){2}\.(image|entries|lost)))$
-    | ^audits/(\.lock|[^/]+\.json)$ | ^audits/unfinished/[^/]+(\.lock|/.*)$ | ^promises/[^/]+\.json$
+    | ^audits/(\.lock|[^/]+\.json)$ | ^audits/unfinished/[0-9a-f]{32}\.(lock|json)$ | ^promises/[^/]+\.json$
     """,
     re.VERBOSE,
 )

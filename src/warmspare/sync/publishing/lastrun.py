@@ -63,9 +63,10 @@ class LastRun:
                 await spool.take({})
         return False
 
-    async def take_in(self, head: Point | None, *, remove: bool) -> dict[DiskId, PageLog]:
+    async def take_in(self, head: Point | None, stack: AsyncExitStack, *, remove: bool) -> dict[DiskId, PageLog]:
         """What it had not published is kept for this run; of what it had published, its page logs are returned, by
-        disk, if that point is the head still. remove: whether what is of no use is removed from the store."""
+        disk, if that point is the head still; they are closed with the stack at the latest. remove: whether what is of
+        no use is removed from the store."""
         left, local, store = self._left, self._local, self._repository.store
         if left is None:
             return {}
@@ -81,7 +82,11 @@ class LastRun:
         self._events.emit(SyncRecovered(vm=self._vm, point=published.id.label, published=True, packs_kept=0))
         if head is None or published.id != head.id:
             return {}
-        return {disk.id: local.journal.page_log(i) for i, disk in enumerate(published.record.disks)}
+        logs: dict[DiskId, PageLog] = {}
+        for index, disk in enumerate(published.record.disks):
+            logs[disk.id] = local.journal.page_log(index)
+            stack.callback(logs[disk.id].close)
+        return logs
 
     async def _published(self, left: RunRecord) -> Point | None:
         """Its point, if it came so far. The record under its sequence tells, and nothing else."""
