@@ -17,6 +17,7 @@ import pytest
 
 import warmspare
 from rig import KIB, MIB, Rig, command, same
+from rigs.crowds.crowd import open_files
 from rigs.crowds.leftovers import described
 from servers import S3Place
 from warmspare.model.ids import VmId, vm_key
