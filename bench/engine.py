@@ -14,6 +14,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import harness
 import warmspare
 from rigs.crowds.crowd import Crowd, open_files
 from servers import S3Server, make_bucket, seaweed_server
+from siterig import site_rig
 from warmspare.observe.kinds.sync_events import SyncDone
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -51,36 +53,61 @@ def sync_of(vm: str, disk: Path, uri: str, home: Path, *, new: bool) -> warmspar
 
 async def of_nothing(home: Path, runs: int) -> list[float]:
     """CPU-seconds of each sync of nothing in this process, the first of which is left out."""
-    engine = warmspare.Engine(state=home / "host")
     disk, uri = home / "disk.raw", "s3://bench/nothing"
     with disk.open("wb") as file:
         file.truncate(GIB)
         file.write(random.Random(1).randbytes(4 * MIB))
-    await engine.run(warmspare.InitRequest(repositories=(warmspare.RepositoryPlace(uri),)))
-    await engine.run(sync_of("vm", disk, uri, home, new=True))
     took: list[float] = []
-    for _ in range(runs + 1):
-        began = cpu_s()
-        done = await engine.run(sync_of("vm", disk, uri, home, new=False))
-        took.append(cpu_s() - began)
-        assert isinstance(done, SyncDone) and done.bytes_changed == 0
+    async with warmspare.Engine(state=home / "host") as engine:
+        await engine.run(warmspare.InitRequest(repositories=(warmspare.RepositoryPlace(uri),)))
+        await engine.run(sync_of("vm", disk, uri, home, new=True))
+        for _ in range(runs + 1):
+            began = cpu_s()
+            done = await engine.run(sync_of("vm", disk, uri, home, new=False))
+            took.append(cpu_s() - began)
+            assert isinstance(done, SyncDone) and done.bytes_changed == 0
     return took[1:]
 
 
-def as_processes(home: Path, runs: int, server: S3Server) -> tuple[list[float], list[float]]:
-    """The same as processes of their own, and the libraries alone, by turns."""
+async def of_a_vm(home: Path, runs: int) -> list[float]:
+    """The same of a VM of the simulated vCenter, to a directory; with what the process took that reads its disk."""
+    took: list[float] = []
+    with site_rig(home) as rig:
+        rig.add("vm", [GIB])
+        async with warmspare.Engine(state=home / "host") as engine:
+            request = warmspare.FleetSyncRequest(vms=("vm",), config=rig.config)
+            for _ in range(runs + 2):
+                began = cpu_s() + cpu_s(resource.RUSAGE_CHILDREN)
+                (done,) = (await engine.run(request)).vms
+                took.append(cpu_s() + cpu_s(resource.RUSAGE_CHILDREN) - began)
+                assert isinstance(done, SyncDone)
+    return took[2:]
+
+
+def as_processes(home: Path, runs: int, server: S3Server) -> list[list[float]]:
+    """The same as processes of their own, as commands that a daemon works for, and the libraries alone, by turns. Each
+    with what its process took; the daemon's own is that of `of_nothing`."""
     extents = home / "extents"
     extents.touch()
     words = ["sync", home / "disk.raw", "--vm", "vm", "--repo", "s3://bench/nothing", "--state", home / "state"]
     program = [sys.executable, "-m", "warmspare", *map(str, words), "--extents", str(extents)]
     bare = [sys.executable, "-c", BARE.format(url=server.endpoint_url)]
-    took: tuple[list[float], list[float]] = ([], [])
-    for number in range(runs + 1):
-        for kind, line in enumerate((program, bare)):
-            began = cpu_s(resource.RUSAGE_CHILDREN)
-            subprocess.run(line, check=True, stdout=subprocess.DEVNULL, env=os.environ)
-            if number:
-                took[kind].append(cpu_s(resource.RUSAGE_CHILDREN) - began)
+    took: list[list[float]] = [[], [], []]
+    around = {**os.environ, "XDG_STATE_HOME": str(home)}
+    alone = {**around, "WARMSPARE_DAEMON": "off"}
+    daemon = subprocess.Popen([*program[:3], "daemon"], env=around, stdout=subprocess.PIPE)
+    try:
+        assert daemon.stdout is not None and b"taking requests" in daemon.stdout.readline()
+        threading.Thread(target=daemon.stdout.read, daemon=True).start()
+        for number in range(runs + 1):
+            for kind, (line, environment) in enumerate(((program, alone), (program, around), (bare, around))):
+                began = cpu_s(resource.RUSAGE_CHILDREN)
+                subprocess.run(line, check=True, stdout=subprocess.DEVNULL, env=environment)
+                if number:
+                    took[kind].append(cpu_s(resource.RUSAGE_CHILDREN) - began)
+    finally:
+        daemon.terminate()
+        daemon.wait()
     return took
 
 
@@ -135,14 +162,19 @@ def main() -> None:
             make_bucket(server, "bench")
             os.environ.update(server.environment)
             warm = asyncio.run(of_nothing(home, arguments.runs))
-            process, bare = as_processes(home, arguments.runs, server)
+            process, command, bare = as_processes(home, arguments.runs, server)
+            vm = asyncio.run(of_a_vm(home / "site", arguments.runs))
             many = asyncio.run(crowd(home, arguments.plans, arguments.syncs))
     found = {
         "warm_cpu_s": statistics.median(warm),
         "process_cpu_s": statistics.median(process),
+        "command_cpu_s": statistics.median(command),
         "libraries_cpu_s": statistics.median(bare),
+        "warm_vm_cpu_s": statistics.median(vm),
         "all_warm_cpu_s": [round(each, 3) for each in warm],
         "all_process_cpu_s": [round(each, 3) for each in process],
+        "all_command_cpu_s": [round(each, 3) for each in command],
+        "all_warm_vm_cpu_s": [round(each, 3) for each in vm],
         "all_libraries_cpu_s": [round(each, 3) for each in bare],
         **{f"crowd_{name}": round(value, 2) for name, value in many.items()},
     }

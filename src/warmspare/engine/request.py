@@ -76,7 +76,7 @@ class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True, tag=True, t
 
     def apart(self) -> str:
         """Why it is to have a process of its own, as a clause; "" where it need not."""
-        if getattr(self, "settings", None) is not None:
+        if "settings" in self.__struct_fields__ and getattr(self, "settings") is not None:  # noqa: B009
             return "its settings are its program's own"
         return "it goes on until it is ended" if getattr(self, "follow", False) else ""
 
