@@ -73,7 +73,7 @@ def plain(outcome: Outcome) -> list[dict[str, Any]]:
     """Its events without what differs from run to run."""
     told = [dict(event) for event in outcome.events if event["event"] != "progress"]
     for event in told:
-        for name in ("seconds", "created", "point", "sha256", "parent", "id", "report", "bytes_sent"):
+        for name in ("seconds", "age_seconds", "created", "point", "sha256", "parent", "id", "report", "bytes_sent"):
             event.pop(name, None)
     return told
 
