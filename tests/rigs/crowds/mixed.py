@@ -22,7 +22,7 @@ VMS = ("web", "mail", "files", "build")
 # Of a state: docs/api.md, "Running"; and what every run leaves there.
 STAYS = re.compile(
     r"""
-    ^[^/]+/[0-9a-f-]+/(lock|state\.json|rate\.json|disks/.*|run/.*|unfinished/.*)$
+    ^[^/]+/[0-9a-f-]+/(lock|(state|rate|leftovers)\.json|disks/.*|run/.*|unfinished/.*)$
     | ^audit/(lock|[0-9a-f]{16}(\.json|(-[0-9a-f]{16}){2}\.(image|entries|lost)))$
     | ^audits/(\.lock|[^/]+\.json)$ | ^audits/unfinished/[0-9a-f]{32}\.(lock|json)$ | ^promises/[^/]+\.json$
     """,
