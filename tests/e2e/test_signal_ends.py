@@ -256,19 +256,37 @@ def test_what_can_not_be_taken_back_is_named_and_keeps_nothing_else_from_it(tmp_
 
 
 AFTER = """
-import atexit, sys, threading, time
+import sys, time
+import warmspare.cli.main as program
 from warmspare.__main__ import main
-from warmspare.cli.commands import points
-def hang():
+def hang(code):
     print("CLOSING", file=sys.stderr, flush=True)
     time.sleep(1e6)
-atexit.register(hang)
+program.PROCESS.close = hang
 main()
 """
 
 
+IDLE = """
+import atexit, sys, threading, time
+from warmspare.__main__ import main
+threading.Thread(target=time.sleep, args=(1e6,)).start()
+atexit.register(time.sleep, 1e6)
+main()
+"""
+
+
+def test_the_end_waits_for_nothing_of_Pythons_own(rig: Rig) -> None:
+    """Not for a thread that is in a call, nor for what libraries have registered."""
+    child = started(
+        Case("idle", ["points", "--repo", rig.repo], program=("-c", IDLE), stdout=subprocess.PIPE), rig.home
+    )
+    out, err = child.communicate(timeout=50)
+    assert child.returncode == 0 and b"VM vm" in out, (out, err)
+
+
 def test_a_signal_after_the_loop_changes_nothing(rig: Rig) -> None:
-    """The work is done, and Python's own end waits for something."""
+    """The work is done, and what comes after it waits for something."""
     child = started(Case("late", ["points", "--repo", rig.repo], program=("-c", AFTER)), rig.home)
     until(child, "CLOSING")
     began = time.monotonic()

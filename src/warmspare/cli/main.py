@@ -111,4 +111,4 @@ def main() -> None:
     code = run(sys.argv[1:])
     PROCESS.over(code)
     sys.stdout.flush()  # what the parser printed
-    sys.exit(final_code(code))
+    PROCESS.close(final_code(code))
