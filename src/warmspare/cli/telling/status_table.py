@@ -33,8 +33,7 @@ class StatusTable(Show):
             self._rows.append(row(event))
         elif isinstance(event, StatusDone):
             self._flush()
-            need = f"{event.attention} of them need somebody" if event.attention else "none needs anybody"
-            write_line(f"{event.vms} VMs, {need}" if event.vms else "no VMs")
+            write_line(_total(event.vms, event.attention))
         else:
             return False
         return True
@@ -74,3 +73,13 @@ def row(vm: VmStatusTold) -> tuple[str, ...]:
         f"{next_step} ({vm.message})" if vm.message else next_step,
     )
     return tuple(shown(cell) for cell in cells)
+
+
+def _total(vms: int, attention: int) -> str:
+    """The last line."""
+    if not vms:
+        return "no VMs"
+    if vms == 1:
+        return "1 VM, and it needs somebody" if attention else "1 VM, and it needs nobody"
+    need = f"{attention} of them need{'s' if attention == 1 else ''} somebody" if attention else "none needs anybody"
+    return f"{vms} VMs, {need}"
