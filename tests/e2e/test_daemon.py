@@ -451,7 +451,7 @@ class TestWhoIsLetIn:
         """Of a class that there is not, with a field that there is not, for another program."""
         around = {
             "program": ["0", "", "", 0], "user": os.geteuid(), "groups": [], "umask": 0, "root": [0, 0],
-            "namespaces": {}, "variables": {},
+            "encoding": "", "niceness": 0, "capabilities": "", "namespaces": {}, "variables": {},
         }  # fmt: skip
         good = {"request": "PointsRequest", "repository": {"uri": rig.repo}}
         for request in ({"request": "DaemonRequest"}, {"request": "os.system"}, {**good, "vm": 3}, good):

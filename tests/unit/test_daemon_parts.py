@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import math
 import os
+import shutil
+import socket
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -15,14 +20,18 @@ from unit.test_events import KINDS, samples
 from warmspare.config.problems import ConfigPlace, SettingsError
 from warmspare.config.secret import Secret
 from warmspare.config.settings import Settings
+from warmspare.daemon import daemon_client
 from warmspare.daemon.carrying import NotCarriedError, decoded, encoded, event_of, kind_of, plain, taken
 from warmspare.daemon.daemon_client import _through_proc
 from warmspare.daemon.errors_carried import error_of, said_of
-from warmspare.daemon.messages import ErrorSaid, EventTold, FromDaemon
+from warmspare.daemon.frames import Frames
+from warmspare.daemon.messages import PROTOCOL, ErrorSaid, EventTold, FromDaemon, Greeting, RunFailed
 from warmspare.daemon.server import requests
+from warmspare.daemon.socket_place import SocketPlace
 from warmspare.daemon.surroundings import Surroundings
 from warmspare.debts import Debts, Owed
-from warmspare.engine.request import Request
+from warmspare.engine.host_places import HostPlaces
+from warmspare.engine.request import Request, RunContext
 from warmspare.engine.whole_paths import paths_of, whole
 from warmspare.errors import (
     ConfigError,
@@ -37,6 +46,7 @@ from warmspare.errors import (
     WarmspareError,
 )
 from warmspare.observe.event import Event
+from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.run_events import Error, Progress
 
 PLACE = ConfigPlace("/etc/warmspare.toml", "vcenter.a.host", 3)
@@ -154,6 +164,9 @@ def test_variables_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("program", ("0.0", "python", "/opt", 1), "another program"),
         ("user", 1, "user"),
         ("groups", (1, 2), "groups"),
+        ("encoding", "iso8859-1", "encoding"),
+        ("niceness", 19, "niceness"),
+        ("capabilities", "0", "capabilities"),
         ("umask", 0o077, "umask"),
         ("root", (1, 2), "container"),
         ("namespaces", {"mnt": "mnt:[1]"}, "container"),
@@ -162,6 +175,76 @@ def test_variables_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_difference_counts(field: str, value: object, words: str) -> None:
     here = Surroundings.here(b"a" * 16)
     assert words in msgspec.structs.replace(here, **{field: value}).differs(here)
+
+
+def test_which_group_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same groups, and another of them the first: it is what files get."""
+    monkeypatch.setattr(os, "getgroups", lambda: [1, 2])
+    one, other = (monkeypatch.setattr(os, "getegid", lambda n=n: n) or Surroundings.here(b"a" * 16) for n in (1, 2))
+    assert "groups" in one.differs(other)
+
+
+def test_a_relative_path_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another file in another directory."""
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "credentials")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "~/config")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ca.pem")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:bin")
+    here = Surroundings.here(b"a" * 16)
+    monkeypatch.chdir(tmp_path)
+    there = Surroundings.here(b"a" * 16)
+    assert there.differs(here) == "its environment has not the same AWS_SHARED_CREDENTIALS_FILE, PATH"
+
+
+async def test_no_room_for_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever says something goes on, and the other side hears that it was not all."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b"))  # noqa: SIM115
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    frames: Frames[object] = Frames(reader, writer, FromDaemon, 1)
+    for _ in range(200):
+        frames.say(RunFailed(None, "x" * 30_000))
+    assert frames.full
+    await asyncio.wait_for(frames.close(), 10)
+    theirs.settimeout(10)
+    with theirs, contextlib.suppress(ConnectionResetError):
+        while theirs.recv(1 << 16):
+            pass
+
+
+async def test_who_reads_nothing_keeps_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where what it was asked does not fit into the kernel's buffers."""
+    monkeypatch.setattr(daemon_client, "ANSWER_S", 0.3)
+    for number in range(3000):
+        monkeypatch.setenv(f"{'X' * 150}{number}", "1")
+    greeting = encoded(Greeting(PROTOCOL, "ab" * 16))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "daemon.sock"))
+        listener.listen(1)
+        run = RunContext(Events(), Meter(), HostPlaces(tmp_path))
+        asked = asyncio.ensure_future(daemon_client.ask(warmspare.VmsRequest(), run))
+        await asyncio.sleep(0)
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(len(greeting).to_bytes(4, "big") + greeting)
+            assert await asyncio.wait_for(asked, 10) == daemon_client.Refused("it does not answer")
+
+
+def test_a_socket_in_its_place(tmp_path: Path) -> None:
+    """Who ends takes away its own, and not that of a daemon which has the directory by now."""
+    place = SocketPlace(tmp_path / "state" / "daemon.sock")
+    with place.listening():
+        shutil.rmtree(place.path.parent)
+        place.path.parent.mkdir()
+        place.path.write_text("")
+    assert place.path.exists()
+
+
+def test_more_wait_than_may(tmp_path: Path) -> None:
+    place = SocketPlace(tmp_path / "daemon.sock")
+    with place.listening(), contextlib.ExitStack() as stack, pytest.raises(BlockingIOError):
+        while True:
+            stack.enter_context(place.connected())
 
 
 def test_descriptors_of_a_process(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False
         return Refused(why)
     place = SocketPlace(run.host.daemon_socket)
     try:
-        connection = await place.connected()
+        connection = place.connected()
+    except BlockingIOError:
+        return Refused("more wait for it than may")
     except OSError as error:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
             return Refused("none is at work")
@@ -89,7 +91,7 @@ async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False
         run.events.emit(DaemonUsed(socket=str(place.path)))
         return await _Relay(frames, request, run, str(place.path)).ended()
     finally:
-        await frames.close()
+        await frames.drop()  # all that matters was heard; who does not read must not keep this process
 
 
 def _own(request: Request[Any]) -> str:

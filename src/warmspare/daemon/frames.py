@@ -1,6 +1,7 @@
 """Messages over a connection, each behind its length; refuses one that is too long before any of it is read.
 
 What the other side is slow to take waits in memory, then in a file that has no name: whoever says something goes on.
+Where there is no room for that file, the connection ends.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class Frames(Generic[T]):
         self._waiting = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 (closed by `close`)
         self._written = self._taken = 0  # bytes of it
         self._passing: asyncio.Task[None] | None = None
+        self._lost = False
 
     @property
     def full(self) -> bool:
-        """More waits than may; what is said from here on is lost."""
-        return self._written - self._taken > MOST_WAITING_BYTES
+        """More waits than may, or than there is room for; what is said from here on is lost."""
+        return self._lost or self._written - self._taken > MOST_WAITING_BYTES
 
     @staticmethod
     def fits(message: Message, most_bytes: int) -> bool:
@@ -48,22 +50,30 @@ class Frames(Generic[T]):
         data = encoded(message)
         if self.full or self._writer.is_closing():
             return
-        self._waiting.seek(self._written)
-        self._written += self._waiting.write(len(data).to_bytes(LENGTH_BYTES, "big") + data)
+        try:
+            self._waiting.seek(self._written)
+            count = self._waiting.write(len(data).to_bytes(LENGTH_BYTES, "big") + data)
+            self._waiting.flush()
+        except OSError:  # a full disk, or no descriptor left; what waited may be gone with it
+            self._lost = True
+            self._writer.transport.abort()
+            return
+        self._written += count
         if self._passing is None or self._passing.done():
             self._passing = asyncio.ensure_future(self._pass_on())
 
     async def _pass_on(self) -> None:
         with contextlib.suppress(OSError):  # whoever hears notices that nobody is there
-            while self._taken < self._written:
+            while self._taken < self._written and not self._writer.is_closing():  # uvloop would not have it
                 self._waiting.seek(self._taken)
                 piece = self._waiting.read(_PIECE_BYTES)
                 self._taken += len(piece)
                 self._writer.write(piece)
                 await self._writer.drain()
-        self._written = self._taken = 0
-        self._waiting.seek(0)
-        self._waiting.truncate()
+        if not self._lost:
+            self._written = self._taken = 0
+            self._waiting.seek(0)
+            self._waiting.truncate()
 
     async def hear(self) -> T:
         """The next message. BrokenOffError."""
@@ -85,6 +95,12 @@ class Frames(Generic[T]):
                 await self._passing
         finally:
             self._writer.close()
-            self._waiting.close()
+            with contextlib.suppress(OSError):
+                self._waiting.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
+
+    async def drop(self) -> None:
+        """The same, and what did not go out yet never does."""
+        self._writer.transport.abort()
+        await self.close()

@@ -74,8 +74,8 @@ class DaemonServer:
         self._connections += 1
         try:
             await self._heard(frames, number)
-        except BrokenOffError:
-            pass  # it went away, or is none of ours
+        except (BrokenOffError, OSError):
+            pass  # it went away, or is none of ours; whatever it was, others are served
         finally:
             await frames.close()
             self._connections -= 1
@@ -118,7 +118,11 @@ class DaemonServer:
             request: Request[Any] = taken(ask.request, self._requests)
         except NotCarriedError as error:
             return None, str(error)
-        why = request.apart() or ask.surroundings.differs(Surroundings.here(nonce), _secret_variables(request))
+        try:
+            here = Surroundings.here(nonce)
+        except OSError as error:  # while it is being replaced
+            return None, f"what it was started from can't be looked at: {error.strerror}"
+        why = request.apart() or ask.surroundings.differs(here, _secret_variables(request))
         return (None, why) if why else (request, "")
 
     def _declined(self, number: int, why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -30,41 +29,44 @@ class SocketPlace:
     def listening(self) -> Iterator[socket.socket]:
         """A socket that takes connections; nobody else's is there meanwhile. LeaseError where another daemon is at
         work; StoreError."""
-        with locked(self._folder / LOCK, STATE_DIRECTORY) as ours:
-            if not ours:
+        with locked(self._folder / LOCK, STATE_DIRECTORY) as alone:
+            if not alone:
                 raise LeaseError(
                     "a daemon of this state directory is at work already", where=str(self.path), hint="use that one"
                 )
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
                 listener.setblocking(False)
                 with local_io(STATE_DIRECTORY, self.path):
-                    self._bind(listener)
+                    ours = self._bind(listener)
                 try:
                     yield listener
                 finally:
                     with contextlib.suppress(OSError):
-                        self.path.unlink()
+                        if _identity(self.path) == ours:  # the directory may be another one by now, and its daemon too
+                            self.path.unlink()
 
-    def _bind(self, listener: socket.socket) -> None:
-        """In place of what a daemon that died has left; nobody else may connect at any moment."""
+    def _bind(self, listener: socket.socket) -> tuple[int, int]:
+        """In place of what a daemon that died has left; nobody else may connect at any moment. Its identity."""
         staged = self._folder / f".{self.path.name}-{secrets.token_hex(8)}"
         with _reached(self._folder) as folder:
             listener.bind(f"{folder}/{staged.name}")
             try:
                 staged.chmod(MODE)
                 listener.listen(BACKLOG)
+                made = _identity(staged)
                 staged.replace(self.path)
+                return made
             except BaseException:
                 staged.unlink()
                 raise
 
-    async def connected(self) -> socket.socket:
+    def connected(self) -> socket.socket:
         """A connection to the daemon that listens there, which is this user's. OSError where there is none."""
         there = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             there.setblocking(False)
             with _reached(self._folder) as folder:
-                await asyncio.get_running_loop().sock_connect(there, f"{folder}/{self.path.name}")
+                there.connect(f"{folder}/{self.path.name}")  # done at once, or not: unix(7), EAGAIN
             if not is_own(there):
                 raise PermissionError("another user listens there")
         except BaseException:
@@ -81,6 +83,12 @@ def _reached(folder: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and inode."""
+    status = path.lstat()
+    return status.st_dev, status.st_ino
 
 
 def is_own(connection: socket.socket) -> bool:

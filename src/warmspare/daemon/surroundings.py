@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,6 +28,8 @@ _COMPARED = frozenset(
         "HOME",
         "PATH",
         "TMPDIR",
+        "TEMP",
+        "TMP",
         "TZ",
         "LD_LIBRARY_PATH",
         "PYTHONPATH",
@@ -38,6 +41,7 @@ _COMPARED = frozenset(
         "REQUESTS_CA_BUNDLE",
         "CURL_CA_BUNDLE",
         "OPENSSL_CONF",
+        "SSLKEYLOGFILE",
         "HTTP_PROXY",
         "HTTPS_PROXY",
         "ALL_PROXY",
@@ -49,16 +53,24 @@ _COMPARED = frozenset(
     ]
 )
 _PREFIX = "AWS_"
+# Of these, what names a path: a relative one is another path in another directory.
+_PATHS = re.compile(
+    "(HOME|PATH|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|PYTHONPATH|SSLKEYLOGFILE|.*_(FILE|DIR|CONF|CONFIG|BUNDLE|PATH))"
+)
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """program: its version, the interpreter, the package, and when that was put there. root: device and inode of the
-    root directory. namespaces: of the kernel, by kind. variables: a hash of each value."""
+    """program: its version, the interpreter, the package, and when that was put there. groups: its own first.
+    encoding: of the names of files. niceness: as nice(1) has it. capabilities: the effective ones. root: device and
+    inode of the root directory. namespaces: of the kernel, by kind. variables: a hash of each value."""
 
     program: tuple[str, str, str, int]
     user: int
     groups: tuple[int, ...]
     umask: int
+    encoding: str
+    niceness: int
+    capabilities: str
     root: tuple[int, int]
     namespaces: dict[str, str]
     variables: dict[str, str]
@@ -67,15 +79,21 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     def here(cls, nonce: bytes) -> Surroundings:
         """Those of this process. nonce: of the connection."""
         package = Path(warmspare.__file__)
-        root = Path("/").stat()
+        root, status = Path("/").stat(), _status()
         return cls(
             program=(__version__, sys.executable, str(package.parent), package.stat().st_mtime_ns),
             user=os.geteuid(),
-            groups=tuple(sorted({os.getegid(), *os.getgroups()})),
-            umask=_umask(),
+            groups=(os.getegid(), *sorted(set(os.getgroups()))),
+            umask=int(status.get("Umask", "-1"), 8),
+            encoding=sys.getfilesystemencoding(),
+            niceness=os.getpriority(os.PRIO_PROCESS, 0),
+            capabilities=status.get("CapEff", ""),
             root=(root.st_dev, root.st_ino),
             namespaces={kind: _namespace(kind) for kind in NAMESPACES},
-            variables={name: _hashed(nonce, value) for name, value in list(os.environ.items())[:MOST_VARIABLES]},
+            variables={
+                name: _hashed(nonce, _whole(value) if _PATHS.fullmatch(name) else value)
+                for name, value in list(os.environ.items())[:MOST_VARIABLES]
+            },
         )
 
     def differs(self, here: Surroundings, besides: Iterable[str] = ()) -> str:
@@ -84,6 +102,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
             return f"it is another program: {here.program[0]} in {here.program[2]}, or one that was replaced since"
         if self.user != here.user or self.groups != here.groups:
             return "its user or its groups are others"
+        if self.capabilities != here.capabilities:
+            return "its capabilities are others"
+        if self.encoding != here.encoding:
+            return f"its encoding of the names of files is {here.encoding}, and here it is {self.encoding}"
+        if self.niceness != here.niceness:
+            return f"its niceness is {here.niceness}, and here it is {self.niceness}"
         if self.root != here.root or self.namespaces != here.namespaces:
             return "it is in another container, or has another root directory"
         if self.umask != here.umask:
@@ -98,12 +122,22 @@ def _hashed(nonce: bytes, value: str) -> str:
     return hmac.digest(nonce, os.fsencode(value), hashlib.sha256)[:HASH_BYTES].hex()
 
 
-def _umask() -> int:
-    """Of this process, as the kernel shows it: to ask the library is to change it for a moment. -1: not known."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return -1
+def _whole(value: str) -> str:
+    """Paths, with the directory that relative ones begin in."""
+    if not value:
+        return value
+    try:
+        folder = Path.cwd()
+    except OSError:  # it is gone
+        return value
+    parts = value.split(os.pathsep)
+    return os.pathsep.join(part if part.startswith(("/", "~")) else f"{folder}/{part}" for part in parts)
+
+
+def _status() -> dict[str, str]:
+    """What the kernel says of this process: to ask the library for the umask is to change it for a moment."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _namespace(kind: str) -> str:

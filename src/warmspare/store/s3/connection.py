@@ -11,6 +11,7 @@ import datetime
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -85,9 +86,10 @@ class Connection:
         self.conditional_complete = True  # the server takes If-None-Match on CompleteMultipartUpload
         self._patience = patience or Patience()
         self._shelf = current_shelf()
-        self._shelf_key = (bucket, endpoint_url, account, self._patience, site, concurrency)
-        kept = None if self._shelf is None else self._shelf.take(self._shelf_key)
-        self._session = kept or Session(endpoint_url, account, self._patience, Manner(site), connections=concurrency)
+        make = partial(Session, endpoint_url, account, self._patience, Manner(site), connections=concurrency)
+        key = (bucket, endpoint_url, account, self._patience, site, concurrency)
+        self._taken = None if self._shelf is None else self._shelf.take(key, make)
+        self._session = make() if self._taken is None else self._taken.session
         self._on_retry = on_retry
         self._told_s = float("-inf")
         self._down_since: float | None = None  # when the first request failed after the last that did not
@@ -266,8 +268,9 @@ class Connection:
     async def close(self) -> None:
         """Release the connections, or leave them to the next who asks the same, if all is well with them."""
         shelf, self._shelf = self._shelf, None
-        if shelf is not None and self._served and self._down_since is None and not self.given_up:
-            await shelf.give_back(self._shelf_key, self._session)
+        well = self._served and self._down_since is None and not self.given_up
+        if shelf is not None and self._taken is not None and well:
+            await shelf.give_back(self._taken)
         else:
             await self._session.close()
 

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,15 @@ AGE_S = 600.0  # since it was made
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 
 
-@dataclass(slots=True)
-class _Shelved:
-    """A session, and when it was made and given back, by this host's monotonic clock."""
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A session, what it was made for, and when it was made and last given back, by this host's monotonic clock. The
+    credentials are those that stood there before it looked for its own: ones that come while it is used are not its."""
 
     key: Hashable
     session: Session
     made_s: float
-    kept_s: float = field(default_factory=lambda: time.monotonic())
+    kept_s: float
 
     @property
     def stale(self) -> bool:
@@ -46,8 +47,7 @@ class SessionShelf:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._kept: list[_Shelved] = []
-        self._made_s: dict[Session, float] = {}
+        self._kept: list[Shelved] = []
         self._open = True
 
     @property
@@ -55,24 +55,23 @@ class SessionShelf:
         """Whether this is its loop."""
         return asyncio.get_running_loop() is self._loop
 
-    def take(self, key: Hashable) -> Session | None:
-        """One that was made for the same; the caller's alone until it is given back or closed."""
+    def take(self, key: Hashable, make: Callable[[], Session]) -> Shelved:
+        """One that was made for the same, or a new one; the caller's alone until it is given back or closed."""
         whole = (key, _credentials())
         for index in reversed(range(len(self._kept))):
             if self._kept[index].key == whole and not self._kept[index].stale:
                 kept = self._kept.pop(index)
-                self._made_s[kept.session] = kept.made_s
                 kept.session.wire.begin_anew()
-                return kept.session
-        return None
+                return kept
+        now_s = time.monotonic()
+        return Shelved(whole, make(), now_s, now_s)
 
-    async def give_back(self, key: Hashable, session: Session) -> None:
+    async def give_back(self, taken: Shelved) -> None:
         """It works, and its user is done with it."""
-        made_s = self._made_s.pop(session, time.monotonic())
         if not self._open:
-            await session.close()
+            await taken.session.close()
             return
-        self._kept.append(_Shelved((key, _credentials()), session, made_s))
+        self._kept.append(replace(taken, kept_s=time.monotonic()))
         while self._kept and (len(self._kept) > MOST or self._kept[0].stale):
             await self._kept.pop(0).session.close()
 
