@@ -105,7 +105,9 @@ class Ending:
 
     def close(self, code: int) -> NoReturn:
         """The end of the console command, whose work is over. To take a program of this size apart, object by object,
-        would cost a tenth of a second."""
+        would cost a tenth of a second. Last words that are being said are waited for."""
+        if self._words.locked():
+            self._said.acquire(timeout=_WORDS_S)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

@@ -118,7 +118,7 @@ class TestSame:
                 child = Forked("-m", "warmspare", *line, environment={**os.environ, "WARMSPARE_DAEMON": off})
                 out, err = child.communicate()
                 assert child.returncode == 0 and not err
-                said.append(re.sub(rb"[0-9][0-9a-f.:,TZ -]*|[a-f][0-9a-f]{5,}|(KiB|MiB|B)/s", b"#", out))
+                said.append(re.sub(rb"[0-9][0-9a-f.:,TZ -]*|[a-f][0-9a-f]{5,}|(KiB|MiB|B)/s| +", b"#", out))
             assert said[0] == said[1] and said[0]
         assert len(daemon.all("daemon.took")) == 3  # with the apply
 
@@ -281,7 +281,7 @@ class TestEnding:
         assert child.returncode == 130
         assert err == b"warmspare: interrupted; run the same command again, it goes on from here\n"
         last = all_heard(out)[-1]
-        assert last["event"] == "error" and last["kind"] == "interrupted" and last["left"] == []
+        assert last["event"] == "error" and last["kind"] == "interrupted" and last["left"] == [], out
         assert lease(rig).free
         assert daemon.process.wait(60) == 130 and daemon.all("daemon.stuck")
         assert rig.sync().code == 0
@@ -297,7 +297,7 @@ class TestEnding:
             child.send_signal(signal.SIGINT)
             codes.add(child.wait(60))
             assert lease(rig).free
-        assert codes <= {0, 130} and 130 in codes
+        assert 130 in codes and codes <= {0, 130, 6, -signal.SIGINT}  # still unwinding; before Python heard of signals
         assert rig.sync().code == 0
         rig.apply()
         assert same(rig.disk, rig.replica)
@@ -373,7 +373,7 @@ class TestEnding:
         until_hangs(daemon)
         assert daemon.end() == 130
         _, err = child.communicate()
-        assert child.returncode in (4, 130), err
+        assert child.returncode == 4 and b"the daemon that did this went away" in err
         assert lease(rig).free
 
     def test_a_reader_that_goes_away(self, rig: Rig, daemon: Daemon) -> None:

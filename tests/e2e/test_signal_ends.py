@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,6 +254,29 @@ def test_what_can_not_be_taken_back_is_named_and_keeps_nothing_else_from_it(tmp_
     assert child.returncode == 130 and out == b"LAST\n"
     again = "run the same command again, it goes on from here"
     assert err.decode().splitlines()[-1] == f"warmspare: interrupted; left to the next run: the first; {again}"
+
+
+SAYING = """
+import os, signal, time
+from warmspare.ending import PROCESS
+PROCESS.listen()
+def say(left):
+    time.sleep(0.2)
+    os.write(2, b"WORDS\\n")
+PROCESS.speak(say)
+os.kill(os.getpid(), signal.SIGTERM)
+while PROCESS.speaks():  # until they are being said
+    PROCESS._words.release()
+    time.sleep(0.001)
+PROCESS.over(130)
+PROCESS.close(130)
+"""
+
+
+def test_a_command_that_is_over_lets_its_last_words_be_said(tmp_path: Path) -> None:
+    """They are said by a thread, and the main one comes to its own end meanwhile."""
+    done = subprocess.run([sys.executable, "-c", SAYING], cwd=tmp_path, capture_output=True, timeout=50)
+    assert done.returncode == 130 and done.stderr == b"WORDS\n"
 
 
 AFTER = """

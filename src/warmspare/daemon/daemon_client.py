@@ -36,6 +36,7 @@ from warmspare.engine.request import Request, RunContext
 from warmspare.engine.whole_paths import paths_of
 from warmspare.errors import StoreError
 from warmspare.observe.kinds.daemon_events import DaemonUnused, DaemonUsed
+from warmspare.observe.kinds.run_events import Progress
 
 T = TypeVar("T")
 MOST_LINKS = 40
@@ -157,8 +158,10 @@ class _Relay:
                 cancelled = error
                 self._frames.say(Cancel())
         done = hearing.result()
-        if cancelled is not None or done is None:
-            raise cancelled or asyncio.CancelledError
+        if cancelled is not None:
+            raise cancelled
+        if done is None:
+            raise self._gone("it was asked to end")
         return done
 
     async def _heard(self) -> DoneThere | None:
@@ -167,7 +170,9 @@ class _Relay:
             while True:
                 match await self._frames.hear():
                     case EventTold(kind, fields):
-                        self._run.events.emit(event_of(kind, fields))
+                        event = event_of(kind, fields)
+                        if not (self._run.events.ended and isinstance(event, Progress)):  # its last words were said
+                            self._run.events.emit(event)
                     case Owes(number, what, within_s, last):
                         self._owed[number] = debts.current().owe(what, within_s, None, last=last)
                     case Begins(number):
@@ -187,9 +192,12 @@ class _Relay:
                     case _:
                         raise BrokenOffError("it says what it should not")
         except (BrokenOffError, NotCarriedError, KeyError) as error:
-            raise StoreError(
-                f"the daemon that did this went away, or is not itself: {error}",
-                where=self._where,
-                hint="run the same command again, it goes on from here",
-                retryable=True,
-            ) from None
+            raise self._gone(str(error)) from None
+
+    def _gone(self, why: str) -> StoreError:
+        return StoreError(
+            f"the daemon that did this went away, or is not itself: {why}",
+            where=self._where,
+            hint="run the same command again, it goes on from here",
+            retryable=True,
+        )

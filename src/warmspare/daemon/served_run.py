@@ -29,6 +29,7 @@ from warmspare.engine.error_groups import telling
 from warmspare.engine.request import Request
 from warmspare.observe.event import Event
 
+STUCK_S = 10.0  # after its time, until what was ended counts as stuck
 TURN_S = 5.0  # that a run waits for its share of the budget, before the client does it without
 
 
@@ -69,8 +70,9 @@ class ServedRun:
                     work.cancel()
                 if self._asked_s is not None and time.monotonic() > debts.until(self._asked_s):
                     break
-            self.stuck = not work.done()
             self._conclude(work, request, ask, begun=begun.is_set())
+            await asyncio.wait({work}, timeout=STUCK_S)  # a busy machine takes its time to unwind
+            self.stuck = not work.done()
         finally:
             for task in (heard, back):
                 if task is not None:
