@@ -161,11 +161,15 @@ class _Relay:
         if cancelled is not None:
             raise cancelled
         if done is None:
-            raise self._gone("it was asked to end")
+            raise self._over("the daemon that did this was asked to end, and has ended it")
         return done
 
+    def _over(self, what: str) -> StoreError:
+        hint = "run the same command again, it goes on from here"
+        return StoreError(what, where=self._where, hint=hint, retryable=True)
+
     async def _heard(self) -> DoneThere | None:
-        """None where it was cancelled there."""
+        """None where it was cancelled there, by whomever."""
         try:
             while True:
                 match await self._frames.hear():
@@ -192,12 +196,4 @@ class _Relay:
                     case _:
                         raise BrokenOffError("it says what it should not")
         except (BrokenOffError, NotCarriedError, KeyError) as error:
-            raise self._gone(str(error)) from None
-
-    def _gone(self, why: str) -> StoreError:
-        return StoreError(
-            f"the daemon that did this went away, or is not itself: {why}",
-            where=self._where,
-            hint="run the same command again, it goes on from here",
-            retryable=True,
-        )
+            raise self._over(f"the daemon that did this went away, or is not itself: {error}") from None
