@@ -483,6 +483,13 @@ class TestWhoIsLetIn:
         assert not daemon.all("daemon.took") and len(daemon.all("daemon.declined")) == 4
         assert PROTOCOL == 1
 
+    def test_its_end_is_not_waited_for(self, rig: Rig, daemon: Daemon) -> None:
+        """What is done in a moment is over then."""
+        for number in range(5):
+            assert command("points", "--repo", rig.repo).code == 0
+            daemon.until("daemon.ended", number + 1)
+        assert min(float(str(event["seconds"])) for event in daemon.all("daemon.ended")) < 0.09
+
     def test_many_at_once(self, rig: Rig, daemon: Daemon) -> None:
         """More than are let in; some that say nothing, and are let go."""
         silent = []

@@ -25,7 +25,20 @@ from warmspare.daemon.carrying import NotCarriedError, decoded, encoded, event_o
 from warmspare.daemon.daemon_client import _through_proc
 from warmspare.daemon.errors_carried import error_of, said_of
 from warmspare.daemon.frames import Frames
-from warmspare.daemon.messages import PROTOCOL, ErrorSaid, EventTold, FromDaemon, Greeting, RunFailed
+from warmspare.daemon.messages import (
+    MOST_ASKED_BYTES,
+    PROTOCOL,
+    Ask,
+    Begun,
+    Cancel,
+    ErrorSaid,
+    EventTold,
+    FromClient,
+    FromDaemon,
+    Greeting,
+    RunEnded,
+    RunFailed,
+)
 from warmspare.daemon.server import requests
 from warmspare.daemon.socket_place import SocketPlace
 from warmspare.daemon.surroundings import Surroundings
@@ -228,6 +241,27 @@ async def test_who_reads_nothing_keeps_nobody(tmp_path: Path, monkeypatch: pytes
         with connection:
             connection.sendall(len(greeting).to_bytes(4, "big") + greeting)
             assert await asyncio.wait_for(asked, 10) == daemon_client.Refused("it does not answer")
+
+
+async def test_done_when_the_cancel_comes(tmp_path: Path) -> None:
+    """It ends with its own code, as where there is no daemon."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "daemon.sock"))
+        listener.listen(1)
+        run = RunContext(Events(), Meter(), HostPlaces(tmp_path))
+        asked = asyncio.ensure_future(daemon_client.ask(warmspare.VmsRequest(), run))
+        await asyncio.sleep(0)
+        reader, writer = await asyncio.open_unix_connection(sock=listener.accept()[0])
+        there: Frames[object] = Frames(reader, writer, FromClient, MOST_ASKED_BYTES)
+        there.say(Greeting(PROTOCOL, "ab" * 16))
+        assert isinstance(await there.hear(), Ask)
+        there.say(Begun())
+        await asyncio.sleep(0.1)
+        asked.cancel()
+        assert isinstance(await there.hear(), Cancel)
+        there.say(RunEnded(7))
+        assert await asyncio.wait_for(asked, 10) == daemon_client.DoneThere(7, None)
+        await there.drop()
 
 
 def test_a_socket_in_its_place(tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ async def asked(request: Request[Any], run: RunContext, *, traceback: bool = Fal
 
 async def ask(request: Request[Any], run: RunContext, *, traceback: bool = False) -> DoneThere | Refused:
     """Have it done there. Its errors are raised as here; where the daemon goes away on the way, StoreError, and the
-    same command may be run again. A cancel ends the run there, and is raised once that has unwound. traceback: an error
-    brings that of over there, as a note."""
+    same command may be run again. A cancel ends the run there, and is raised once that has unwound; not where it was
+    done already. traceback: an error brings that of over there, as a note."""
     why = request.apart() or _own(request)
     if why:
         return Refused(why)
@@ -158,9 +158,9 @@ class _Relay:
                 cancelled = error
                 self._frames.say(Cancel())
         done = hearing.result()
-        if cancelled is not None:
-            raise cancelled
         if done is None:
+            if cancelled is not None:
+                raise cancelled
             raise self._over("the daemon that did this was asked to end, and has ended it")
         return done
 

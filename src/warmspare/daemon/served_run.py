@@ -60,7 +60,8 @@ class ServedRun:
         try:
             while not work.done():
                 try:
-                    await asyncio.wait({work, heard} if self._asked_s is None else {work}, timeout=LOOK_S)
+                    on = {work, heard} if self._asked_s is None else {work}
+                    await asyncio.wait(on, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 except asyncio.CancelledError as error:
                     cancelled = error
                 late = not begun.is_set() and time.monotonic() > turn_s
