@@ -97,9 +97,7 @@ class Ending:
         """The work has unwound and its last words were said: what threads are still in is not waited for. Returns where
         this process is not ours to end."""
         if self._listener is not None:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
+            _flush()
             self._said.release()
             _end(INTERRUPTED)
 
@@ -108,9 +106,7 @@ class Ending:
         would cost a tenth of a second. Last words that are being said are waited for."""
         if self._words.locked():
             self._said.acquire(timeout=_WORDS_S)
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()
+        _flush()
         if self._listener is None:
             sys.exit(code)
         _end(code)
@@ -167,6 +163,12 @@ class Ending:
         assert self._task is not None and self._asked_s is not None and self._tell is not None
         self._back = asyncio.ensure_future(self._debts.take_back(self._asked_s, self._tell))
         self._task.cancel()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def _end(code: int) -> NoReturn:

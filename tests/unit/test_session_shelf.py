@@ -144,3 +144,10 @@ def test_of_its_loop_alone() -> None:
 
     shelf = asyncio.run(made())
     assert asyncio.run(seen(shelf)) is None
+
+
+async def test_what_it_is_known_by_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the environment's credentials."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    taken = SessionShelf().take("a", _Session)  # type: ignore[arg-type]
+    assert "hunter2" in str(taken.key) and "hunter2" not in repr(taken)

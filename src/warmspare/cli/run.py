@@ -59,7 +59,7 @@ def act(
             for using in given.used():
                 run.events.emit(using)
         try:
-            request = from_here(build())
+            request = _from_here(build())
             done = await _by_daemon(request, run, debug=given.debug)
             result = await performed(request, run) if done is None else done.result
         except ConfigError as error:
@@ -79,7 +79,7 @@ def act(
     return execute(work, output, as_json=tone.as_json, debug=given.debug)
 
 
-def from_here(request: Request[T]) -> Request[T]:
+def _from_here(request: Request[T]) -> Request[T]:
     """What it says of places, for who is in another directory too."""
     from warmspare.engine.whole_paths import whole
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from warmspare.observe.event import Event
 
-T = TypeVar("T")
 _KINDS = "warmspare.observe.kinds."
 
 

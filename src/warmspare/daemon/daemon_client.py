@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from warmspare import debts
 from warmspare.daemon.carrying import NotCarriedError, event_of, plain, taken
@@ -38,7 +38,6 @@ from warmspare.errors import StoreError
 from warmspare.observe.kinds.daemon_events import DaemonUnused, DaemonUsed
 from warmspare.observe.kinds.run_events import Progress
 
-T = TypeVar("T")
 MOST_LINKS = 40
 ANSWER_S = 10.0  # that the daemon has to begin
 

@@ -40,6 +40,7 @@ class ServedRun:
     def __init__(self, engine: Engine, frames: Frames[FromClient]) -> None:
         self._engine, self._frames = engine, frames
         self._numbers: dict[Owed[object], int] = {}
+        self._begun = False
         self._asked_s: float | None = None
         self.code: int | None = None
         self.stuck = False
@@ -48,10 +49,9 @@ class ServedRun:
         """Do it, and say what comes of it. Returns once it has unwound, or what it owes had its time: a thread that
         nothing can stop is left behind then. A cancel ends the run as the client's word does."""
         debts = Debts(PROCESS_DEBTS, self)
-        begun = asyncio.Event()
         with owing(debts):
             work = asyncio.ensure_future(
-                self._engine.run(request, self._tell, period_s=ask.period_s, on_begin=lambda: self._begin(begun))
+                self._engine.run(request, self._tell, period_s=ask.period_s, on_begin=self._begin)
             )
         heard = asyncio.ensure_future(self._until_cancelled())
         back: asyncio.Task[None] | None = None
@@ -64,14 +64,14 @@ class ServedRun:
                     await asyncio.wait(on, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 except asyncio.CancelledError as error:
                     cancelled = error
-                late = not begun.is_set() and time.monotonic() > turn_s
+                late = not self._begun and time.monotonic() > turn_s
                 if self._asked_s is None and (cancelled or heard.done() or late or self._frames.full):
                     self._asked_s = time.monotonic()
                     back = asyncio.ensure_future(debts.take_back(self._asked_s, lambda *_: None))
                     work.cancel()
                 if self._asked_s is not None and time.monotonic() > debts.until(self._asked_s):
                     break
-            self._conclude(work, request, ask, begun=begun.is_set())
+            self._conclude(work, request, ask)
             await asyncio.wait({work}, timeout=STUCK_S)  # a busy machine takes its time to unwind
             self.stuck = not work.done()
         finally:
@@ -81,8 +81,8 @@ class ServedRun:
         if cancelled is not None:
             raise cancelled
 
-    def _begin(self, begun: asyncio.Event) -> None:
-        begun.set()
+    def _begin(self) -> None:
+        self._begun = True
         self._frames.say(Begun())
 
     async def _until_cancelled(self) -> None:
@@ -92,9 +92,9 @@ class ServedRun:
         except BrokenOffError:
             pass
 
-    def _conclude(self, work: asyncio.Future[Any], request: Request[Any], ask: Ask, *, begun: bool) -> None:
+    def _conclude(self, work: asyncio.Future[Any], request: Request[Any], ask: Ask) -> None:
         """The last word."""
-        if not begun:
+        if not self._begun:
             self._frames.say(Declined("it has no room for it now"))
             return
         if not work.done() or work.cancelled():

@@ -44,7 +44,7 @@ class DaemonServer:
     """Of one state directory."""
 
     def __init__(self, engine: Engine, run: RunContext) -> None:
-        self._engine, self._run, self._events = engine, run, run.events
+        self._engine, self._events = engine, run.events
         self._requests = requests()
         self._connections = 0
         self._stuck = False

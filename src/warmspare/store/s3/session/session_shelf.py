@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Shelved:
     """A session, what it was made for, and when it was made and last given back, by this host's monotonic clock. The
     credentials are those that stood there before it looked for its own: ones that come while it is used are not its."""
 
-    key: Hashable
+    key: Hashable = field(repr=False)  # it holds secrets
     session: Session
     made_s: float
     kept_s: float
