@@ -80,7 +80,7 @@ class World:
         made = record(vm, name, self.heads.get(vm))
         data = restore_point.encode(made)
         self.store.keep(layout.point_key(vm_key(vm), made.sequence), data)
-        self.heads[vm] = Point(PointId(made.sequence, restore_point.identity(data)), made)
+        self.heads[vm] = Point(PointId(made.sequence, restore_point.identity(data)), made, data)
         return self.heads[vm]
 
     async def sync(self, vm: VmId, name: str, repository: Repository | None = None) -> VmIndex:

@@ -1,4 +1,4 @@
-"""One restore point brought into a replica that is open; owns what is verified before anything changes, and the order.
+"""A replica that is open brought to a restore point; owns what is verified before anything changes, and the order.
 
 docs/format.md, "Applying a point": manifests verified and held against the hash table's root, the record says where the
 replica is moving to, packs fetched and merged, disks synced, the record moved forward.
@@ -7,25 +7,27 @@ replica is moving to, packs fetched and merged, disks synced, the record moved f
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import msgspec
 
+from warmspare.apply.change import Change, change
 from warmspare.apply.damage import Damage
-from warmspare.apply.merge import Merge
+from warmspare.apply.merge import Held, Merge
 from warmspare.apply.replica import Replica
 from warmspare.errors import IntegrityError
-from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, VmId
+from warmspare.model.units import block_count
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.apply_events import ApplyDiskDone, ApplyDiskStart
 from warmspare.observe.kinds.finding_events import DamagedFrame
 from warmspare.observe.kinds.repository_events import StateRebuild
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.verified_objects import manifest_of
+from warmspare.repository.history.step import Step
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.state.replica_record import REPLICA, ReplicaDisk
@@ -42,8 +44,9 @@ class _Work:
     place: ReplicaDisk
     fd: int
     table: HashTable
-    manifest: ManifestReader
-    fresh: bool  # the disk was not in the parent: it starts from zeros
+    change: Change
+    fresh: bool  # nothing that lies there is of use: it starts from zeros
+    held: Held
     damage: Damage = field(default_factory=Damage)
 
 
@@ -55,14 +58,14 @@ class PointApply:
         self._vm, self._events, self._meter = vm, events, meter
         self._findings = 0
 
-    async def step(self, point: Point, parent: Point | None, wanted: set[DiskId]) -> None:
-        """From the parent's contents to the point's. wanted: disks; the others stay as they are."""
-        replica = self.replica
+    async def run(self, steps: Sequence[Step], parent: Point | None, wanted: set[DiskId]) -> None:
+        """From the parent's contents to those of the last step's point. wanted: disks; the others stay as they are."""
+        replica, point = self.replica, steps[-1].point
         known = replica.record.disks if replica.record else []
         places = {p.id: p for p in [*known, *replica.admit(point.record)] if p.id in wanted or p in known}
         async with AsyncExitStack() as stack:
             works = [
-                await self._prepare(point, parent, disk, places[disk.id], stack)
+                await self._prepare(steps, parent, disk, places[disk.id], stack)
                 for disk in point.record.disks
                 if disk.id in wanted
             ]
@@ -83,10 +86,11 @@ class PointApply:
             replica.move(at=point.id, moving=None, disks=list(places.values()))
 
     async def _prepare(
-        self, point: Point, parent: Point | None, disk: Disk, place: ReplicaDisk, stack: AsyncExitStack
+        self, steps: Sequence[Step], parent: Point | None, disk: Disk, place: ReplicaDisk, stack: AsyncExitStack
     ) -> _Work:
-        """Verify what the point says of a disk before anything of the replica changes."""
+        """Verify what the steps say of a disk before anything of the replica changes."""
         repository, replica, uri = self.repository, self.replica, self.repository.store.uri
+        point = steps[-1].point
         before = parent.record.disk(disk.id) if parent else None
         if before and before.capacity_bytes > disk.capacity_bytes:
             raise IntegrityError(
@@ -96,20 +100,28 @@ class PointApply:
                 hint="audit the repository",
             )
         table = stack.enter_context(replica.table(disk.id))
+        fresh = before is None
         if before is None:
             await in_thread(table.reset)
         else:
             assert parent
             await self._table_at(parent, point, disk.id, table)
-        manifest = await stack.enter_async_context(manifest_of(repository, point.record, disk, replica.scratch))
+        made = await stack.enter_async_context(change(repository, steps, parent, disk, replica.scratch))
+        # On the way to another point before, it holds blocks of that one too, and its table is no proof of any.
+        held = Held.TABLE if table.generation != point.id.sha256 and replica.moving is None else Held.BYTES
         if table.generation != point.id.sha256:
-            await in_thread(disk_tables.stage_manifest, table, manifest)
+            if made.from_nothing:
+                await in_thread(table.stage_zero, 0, block_count(disk.capacity_bytes))
+            await in_thread(disk_tables.stage_manifest, table, made.manifest)
         await in_thread(disk_tables.demand_root, table, disk, point, uri)
+        if made.alone and replica.moving is None:
+            held = Held.NOTHING
         damage = Damage(place.damaged if before else [])
-        return _Work(disk, place, -1, table, manifest, before is None, damage)
+        return _Work(disk, place, -1, table, made, fresh, held, damage)
 
     async def _table_at(self, parent: Point, point: Point, disk_id: DiskId, table: HashTable) -> None:
-        """Have the table of the parent, or of the point itself where a killed run had come that far already."""
+        """Have the table of the parent, or of the point itself: where a killed run had come that far already, and where
+        the parent's is lost."""
         for known in (point, parent):
             disk = known.record.disk(disk_id)
             if disk and table.generation == known.id.sha256:
@@ -119,7 +131,7 @@ class PointApply:
                 except TableDamagedError:
                     break
         self._events.emit(StateRebuild(vm=self._vm, disk=disk_id, what="hash table"))
-        await disk_tables.rebuild(self.repository, disk_id, parent, table, self.replica.scratch)
+        await disk_tables.rebuild(self.repository, disk_id, point, table, self.replica.scratch)
 
     async def _disk(self, point: Point, work: _Work, threads: Threads, stack: AsyncExitStack) -> None:
         replica = self.replica
@@ -129,7 +141,7 @@ class PointApply:
             await in_thread(replica.empty, work.fd, work.place, disk.capacity_bytes)
         else:
             await in_thread(replica.resize, work.fd, work.place, disk.capacity_bytes)
-        total = work.manifest.packs.total_bytes
+        total = work.change.manifest.packs.total_bytes
         self._meter.total_bytes += total
         self._events.emit(
             ApplyDiskStart(
@@ -142,8 +154,20 @@ class PointApply:
             )
         )
         read, written = self._meter.read_bytes, self._meter.written_bytes
-        self._meter.read_bytes += disk.manifest.bytes
-        merge = Merge(self.repository, point, disk, work.fd, path, work.manifest, work.damage, threads, self._meter)
+        self._meter.read_bytes += work.change.bytes
+        merge = Merge(
+            self.repository,
+            self._vm,
+            work.change,
+            work.fd,
+            path,
+            work.damage,
+            threads,
+            self._meter,
+            work.table if work.held is Held.TABLE else None,
+            replica.scratch,
+            held=work.held,
+        )
         for finding in await merge.run():
             self._finding(disk.id, finding)
         self._events.emit(

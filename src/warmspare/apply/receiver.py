@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,6 @@ from warmspare.errors import (
     ConfigError,
     IntegrityError,
     LeaseError,
-    NotFoundError,
     StoreError,
     WarmspareError,
     first_of,
@@ -42,6 +42,8 @@ from warmspare.patience import outlasted
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.history.step import Step
+from warmspare.repository.history.walk import descend, recall
 from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import local_io
 from warmspare.state.replica_record import REPLICA, ReplicaDisk, ReplicaOwner, ReplicaPlace, mode_of
@@ -93,13 +95,15 @@ class Receiver:
             ReplicaOwner(self._vm, repository.id, self._store.uri, "--to").demand(record, place)
         before, moving = (record.at, record.moving) if record is not None else (None, None)
         self._demand_forward(repository, (before, moving), final.id.sequence, explicit=at is not None)
-        points = [point async for point in repository.descend(self._vm, before, final.id.sequence)]
-        if not points:
+        steps = [step async for step in descend(repository, self._vm, before, final.id.sequence)]
+        if not steps:
             return []
-        most = sum(disk.changed_blocks for point in points for disk in point.record.disks) * BLOCK_BYTES
+        most = sum(step.changed_blocks for step in steps) * BLOCK_BYTES
         way = f"from {before.label} to {final.id.label}" if before else f"from nothing to {final.id.label}"
-        many = f"{len(points)} restore point{'s' if len(points) > 1 else ''}, {size(most)} changed by them"
-        return [f"bring {self._target} {way}: {many}"]
+        many = final.id.sequence - (before.sequence if before else 0)
+        return [
+            f"bring {self._target} {way}: {many} restore point{'s' if many > 1 else ''}, {size(most)} changed by them"
+        ]
 
     async def follow(self, poll_s: float = POLL_S) -> None:
         """Keep the replica at the newest restore point until cancelled; each new point ends in `apply.done`.
@@ -156,8 +160,7 @@ class Receiver:
         """IntegrityError if the point the replica is at was replaced."""
         at = opened.replica.at
         assert at
-        async for _ in opened.repository.descend(self._vm, at, at.sequence):
-            pass
+        await opened.repository.unchanged(self._vm, at, at.sequence)
 
     async def _walk(self, opened: PointApply, target: int, *, explicit: bool) -> ApplyDone:
         with opened.replica.moving_lock():
@@ -172,7 +175,7 @@ class Receiver:
         final = await repository.load(self._vm, target)
         replica.admit(final.record)
         wanted = {disk.id for disk in final.record.disks}
-        parent = await self._parent(repository, start, target)
+        parent = await recall(repository, self._vm, start) if start is not None else None
         self._events.emit(
             ApplyStart(
                 vm=self._vm,
@@ -182,28 +185,30 @@ class Receiver:
                 before=start.label if start else None,
             )
         )
-        async for point in repository.descend(self._vm, start, target):
-            if replica.moving and replica.moving.sequence == point.id.sequence and replica.moving != point.id:
-                raise IntegrityError(
-                    f"the repository was forked: this replica was on its way to restore point "
-                    f"{replica.moving.label} of VM {self._vm!r} and now {point.id.label} stands there",
-                    where=self._store.uri,
-                    hint="put the right record back, or remove the replica and its state to begin anew",
-                )
-            await opened.step(point, parent, wanted)
-            self._events.emit(ApplyPoint(vm=self._vm, point=point.id.label, created=point.record.created))
-            parent = point
+        steps = [step async for step in descend(repository, self._vm, start, target)]
+        await self._demand_same_way(repository, replica.moving, steps)
+        if steps:
+            await opened.run(steps, parent, wanted)
+            self._events.emit(ApplyPoint(vm=self._vm, point=final.id.label, created=final.record.created))
         await self._heal(repository, replica, final)
         return self._done(replica, final, start)
 
-    async def _parent(self, repository: Repository, start: PointId | None, target: int) -> Point | None:
-        """The point that the replica is at, as the repository has it now; `descend` proves that it is the same."""
-        if start is None:
-            return None
-        try:
-            return await repository.load(self._vm, start.sequence)
-        except NotFoundError:
-            raise repository.rolled_back(self._vm, start, target) from None
+    async def _demand_same_way(self, repository: Repository, moving: PointId | None, steps: Sequence[Step]) -> None:
+        """IntegrityError where the replica was on its way to a point that is none of those on this way."""
+        on_way = next((step for step in steps if moving and step.reaches(moving.sequence - 1)), None)
+        if moving is None or on_way is None:
+            return
+        there = on_way.point.id
+        if on_way.point.id.sequence != moving.sequence:  # it was dropped since
+            with suppress(IntegrityError):
+                there = (await recall(repository, self._vm, moving)).id
+        if there != moving:
+            raise IntegrityError(
+                f"the repository was forked: this replica was on its way to restore point "
+                f"{moving.label} of VM {self._vm!r} and now {there.label} stands there",
+                where=self._store.uri,
+                hint="put the right record back, or remove the replica and its state to begin anew",
+            )
 
     def _demand_forward(
         self, repository: Repository, places: tuple[PointId | None, PointId | None], target: int, *, explicit: bool

@@ -13,16 +13,22 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from warmspare.copy.object_copy import Carrier, Read, Wanted
-from warmspare.errors import ConfigError, IntegrityError, NotFoundError
+from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format import restore_point
-from warmspare.format.restore_point import Disk, RestorePoint
-from warmspare.model.ids import PointId, RunId, VmId, VmKey, vm_key
+from warmspare.format.retention import Fold
+from warmspare.model.ids import PointId, VmId, VmKey, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.apply_events import CopyPoint, CopyStart
 from warmspare.observe.quantities import size
 from warmspare.repository.chain import Point, open_repository
+from warmspare.repository.history import retained
+from warmspare.repository.history.descents import write_descent
+from warmspare.repository.history.step import Step, StepManifest
+from warmspare.repository.history.walk import descend, dropped, recall
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.repository.vm_index import VmIndex
@@ -39,20 +45,24 @@ OBJECTS_AT_ONCE = 4  # each has one part of 8 MiB in hand, besides those the sto
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A restore point to copy. run: of its objects. bytes: about what they are, by what its sync sent."""
+    """A restore point to copy, and how it is come to. bytes: about what its objects are, by what its sync sent."""
 
-    id: PointId
-    run: RunId
+    step: Step
     bytes: int
+
+    @property
+    def id(self) -> PointId:
+        return self.step.point.id
 
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """One VM: the points to copy, oldest first; the newest that the destination had when this was made, and what that
-    called the VM."""
+    """One VM: the points to copy, oldest first; the newest that the destination had when this was made, its ID, and
+    what that called the VM."""
 
     vm: VmId
     newest: int | None
+    newest_id: PointId | None
     called: str | None
     points: Sequence[Planned]
 
@@ -162,29 +172,31 @@ class Copier:
         """What the destination lacks, every record of it proved to descend from what it has. IntegrityError where the
         two have different histories, or the source's does not add up."""
         newest, there = await self._source.newest(vm), await self._target.newest(vm)
-        known = await self._common(vm, min(newest, there)) if newest and there else None
-        chain = self._source.descend(vm, known.id if known else None, newest or 0)
+        known = await self._common(vm, newest, there) if newest and there else None
+        chain = descend(self._source, vm, known.id if known else None, newest or 0)
         called = known.record.vm_name if known else None
-        return CopyPlan(vm, there, called, [Planned(p.id, p.record.run, p.record.bytes_sent) async for p in chain])
+        return CopyPlan(
+            vm,
+            there,
+            known.id if known else None,
+            called,
+            [Planned(step, step.point.record.bytes_sent) async for step in chain],
+        )
 
-    async def _common(self, vm: VmId, sequence: int) -> Point:
-        """The newest point that both should have. Records name their parents, so equal ones have one history."""
+    async def _common(self, vm: VmId, ours: int, theirs: int) -> Point:
+        """The newest point that both should have: the newest of one of them, which the other may have dropped. Records
+        name their parents, so equal ones have one history."""
+        newest = await (self._source.load(vm, ours) if ours <= theirs else self._target.load(vm, theirs))
+        other = self._target if ours <= theirs else self._source
         try:
-            ours, theirs = await self._source.load(vm, sequence), await self._target.load(vm, sequence)
-        except NotFoundError as error:
+            return await recall(other, vm, newest.id)
+        except IntegrityError as error:
             raise IntegrityError(
-                f"restore point {sequence} of VM {vm!r} is missing though later ones are there",
-                where=error.where,
-                hint="put the missing record back",
-            ) from None
-        if ours.id != theirs.id:
-            raise IntegrityError(
-                f"the destination has another history of VM {vm!r}: its restore point {theirs.id.label} is "
-                f"{ours.id.label} in the source",
+                f"the destination has another history of VM {vm!r}: restore point {newest.id.label} of the "
+                f"{'source' if ours <= theirs else 'destination'} is not in that of the other ({error.what})",
                 where=self._target_store.uri,
                 hint="copy to an empty place, or find out which of the two is to be kept",
-            )
-        return theirs
+            ) from None
 
     async def _vm(self, plan: CopyPlan) -> None:
         key = vm_key(plan.vm)
@@ -193,21 +205,24 @@ class Copier:
             if await self._target.newest(plan.vm) != plan.newest:  # a sync was there before we had the lease
                 plan = await self._plan(plan.vm)
             if plan.points:
-                await self._abort_stale(key, plan.points[0].run)
-            newest, called = None, plan.called
+                await self._abort_stale(key, plan.points[0].step)
+            newest, called, at = None, plan.called, plan.newest_id
             for entry in plan.points:
-                newest = await self._point(plan.vm, entry, lease, called)
-                called = newest.record.vm_name
+                newest = await self._point(plan.vm, entry, lease, called, at)
+                called, at = newest.record.vm_name, newest.id
             if newest is not None:  # as a sync there would: the source's index tells of another place
                 await VmIndex(self._target).note(newest, plan.called, self._housekeeping)
 
-    async def _abort_stale(self, vm: VmKey, run: RunId) -> None:
-        """Remove the uploads that a copy before this one died in: nobody else writes objects of that run here."""
-        for prefix in layout.run_prefixes(vm, run):
+    async def _abort_stale(self, vm: VmKey, step: Step) -> None:
+        """Remove the uploads that a copy before this one died in: nobody else writes objects of these runs here."""
+        runs = {step.point.record.run, *([step.fold.run] if step.fold else [])}
+        for prefix in (prefix for run in runs for prefix in layout.run_prefixes(vm, run)):
             await Clearing(self._target_store, self._housekeeping).uploads(prefix)
 
-    async def _point(self, vm: VmId, planned: Planned, lease: Lease, called: str | None) -> Point:
-        """called: what the point before it calls the VM."""
+    async def _point(
+        self, vm: VmId, planned: Planned, lease: Lease, called: str | None, before: PointId | None
+    ) -> Point:
+        """called: what the point before it calls the VM. before: that point at the destination."""
         key, label = layout.point_key(vm_key(vm), planned.id.sequence), planned.id.label
         data = await self._source.store.get(key, max_bytes=restore_point.MAX_POINT_BYTES)
         entry = self._source.parse(vm, planned.id.sequence, data)
@@ -219,8 +234,12 @@ class Copier:
             )
         objects, there = self._objects, self._there
         async with AsyncExitStack() as stack:
-            manifests = [(d, await self._fetch(entry.record, d, stack)) for d in entry.record.disks]
-            await self._below(entry.record, manifests, planned.bytes)
+            stated = [one for disk in entry.record.disks if (one := planned.step.manifest(disk.id)) is not None]
+            manifests = [(one, await self._fetch(one, stack)) for one in stated]
+            await self._below(planned.step, manifests, planned.bytes, before)
+        lease.check()
+        if planned.step.fold is not None:
+            await self._fold(vm, planned.step.fold, before)
         await VmIndex(self._target).announce(entry, called, self._housekeeping)
         lease.check()
         if not await self._target.publish(vm, planned.id.sequence, data):
@@ -229,7 +248,7 @@ class Copier:
                 where=self._target_store.uri,
                 hint="let no sync write there while a copy does; nothing of it was overwritten",
             )
-        await self._target.confirm(vm, entry)
+        await self._target.confirm(vm, entry, follows=before)
         self._events.emit(
             CopyPoint(
                 vm=vm,
@@ -241,31 +260,55 @@ class Copier:
         )
         return entry
 
-    async def _fetch(self, record: RestorePoint, disk: Disk, stack: AsyncExitStack) -> LocalObject:
-        what = f"the manifest of disk {disk.id} in restore point {record.sequence}"
-        copy = await stack.enter_async_context(fetched(self._source, disk.manifest, self._scratch, what))
+    async def _fold(self, vm: VmId, fold: Fold, before: PointId | None) -> None:
+        """Have the destination say what its next point stands for: what lies between the newest that it has and that.
+        The manifest says too much then, and nothing wrong (docs/format.md, "Retention record")."""
+        there = await retained.newest(self._target, vm)
+        points = [point async for point in dropped(self._source, vm, fold)]
+        lacking = [point for point in points if before is None or point.id.sequence > before.sequence]
+        folds = list(there.record.folds) if there else []
+        if lacking:
+            run = new_run()
+            parts = await write_descent(self._target, vm, run, fold.target.sequence, lacking)
+            folds.append(structs.replace(fold, base=before, dropped=len(lacking), descent=parts))
+            if not await retained.write(self._target, vm, there, folds):
+                raise LeaseError(
+                    f"another changed what is kept of VM {vm!r} at the destination meanwhile",
+                    where=self._target_store.uri,
+                    hint="run it again",
+                    retryable=True,
+                )
+
+    async def _fetch(self, manifest: StepManifest, stack: AsyncExitStack) -> LocalObject:
+        copy = await stack.enter_async_context(fetched(self._source, manifest.ref, self._scratch, manifest.name))
         self._meter.read_bytes += copy.total_bytes
         return copy
 
-    async def _below(self, record: RestorePoint, manifests: list[tuple[Disk, LocalObject]], estimate: int) -> None:
-        """Everything that the record names, in order."""
+    async def _below(
+        self, step: Step, manifests: list[tuple[StepManifest, LocalObject]], estimate: int, before: PointId | None
+    ) -> None:
+        """Everything that the record names, or what stands for it, in order."""
+        record = step.point.record
         vm, number = vm_key(record.vm_id), record.sequence
         where = self._source.where(layout.point_key(vm, number))
         pack_bytes = 0
         indexes: list[tuple[Wanted, Read]] = []
         tables: list[Wanted] = []
-        for disk, copy in manifests:
-            pack_bytes += read_manifest(copy, record, disk).packs.once().total_bytes
-            what = f"the manifest of disk {disk.id} in restore point {number}"
-            wanted = Wanted.below(f"{layout.vm_prefix(vm)}manifests/", disk.manifest, what, where)
-            indexes.append((wanted, _reader(copy)))
-            if disk.checkpoint and disk.checkpoint.sequence == number:  # else it came with its own point
+        for stated, copy in manifests:
+            pack_bytes += read_manifest(copy, stated).packs.once().total_bytes
+            kind = "folds" if stated.folded else "manifests"
+            indexes.append(
+                (Wanted.below(f"{layout.vm_prefix(vm)}{kind}/", stated.ref, stated.name, where), _reader(copy))
+            )
+            disk = stated.disk
+            # One of a point that the destination has came with that.
+            if disk.checkpoint and disk.checkpoint.sequence > (before.sequence if before else 0):
                 what = f"the hash table checkpoint of disk {disk.id} in restore point {number}"
                 tables.append(Wanted.below(f"{layout.vm_prefix(vm)}tables/", disk.checkpoint.table, what, where))
         others = [*(wanted for wanted, _ in indexes), *tables]
         self._meter.total_bytes += pack_bytes + sum(wanted.bytes for wanted in others) - estimate
-        for disk, copy in manifests:
-            await self._bring((Wanted.pack(vm, ref), None) for ref in read_manifest(copy, record, disk).packs.once())
+        for stated, copy in manifests:
+            await self._bring((Wanted.pack(vm, ref), None) for ref in read_manifest(copy, stated).packs.once())
         await self._bring(indexes)
         await self._bring((wanted, None) for wanted in tables)
 

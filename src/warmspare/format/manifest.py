@@ -45,11 +45,13 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """capacity_bytes: of the disk at this restore point. run: of the sync that wrote it."""
+    """capacity_bytes: of the disk at this restore point. run: of the sync, or of the retention, that wrote it. folded:
+    it stands for several restore points."""
 
     disk_id: DiskId
     capacity_bytes: int
     run: RunId
+    folded: bool = False
 
     def encode(self) -> bytes:
         name = self.disk_id.encode()
@@ -60,7 +62,7 @@ class Header:
                 MAGIC,
                 flags.VERSION,
                 HEADER.size + len(name),
-                0,
+                flags.FOLDED if self.folded else 0,
                 self.capacity_bytes,
                 run_bytes(self.run),
                 BLOCK_BYTES.bit_length() - 1,
@@ -131,7 +133,7 @@ class ManifestReader:
         if head[:8] != MAGIC:
             raise FormatError("this is not a manifest", where=where)
         _, version, size, feature, capacity, run, block, page, algorithm, name_bytes, _ = HEADER.unpack(head)
-        flags.check("manifest", version, feature, where)
+        flags.check("manifest", version, feature, where, known=flags.FOLDED)
         if (
             2**block != BLOCK_BYTES
             or 2**page != PAGE_BYTES
@@ -144,7 +146,7 @@ class ManifestReader:
             name = self._take(HEADER.size, name_bytes).decode()
         except UnicodeDecodeError:
             raise FormatError("a manifest's disk ID is not UTF-8", where=where) from None
-        self.header = Header(DiskId(name), capacity, run_of(run))
+        self.header = Header(DiskId(name), capacity, run_of(run), bool(feature & flags.FOLDED))
         self._start = size
         self.packs = packs_of([])
         self.totals = Totals()
@@ -203,6 +205,12 @@ class ManifestReader:
     def _most_packs(self) -> int:
         """A pack is named for a page of the disk at least."""
         return min(-(-self.header.capacity_bytes // PAGE_BYTES), MAX_PACKS)
+
+    def weights(self) -> Iterator[tuple[int, int, int]]:
+        """(first block, last block, bytes decompressed) of each chunk of records."""
+        for _, kind, _, _, raw, first, last in self._chunk_heads():
+            if kind == RECORDS:
+                yield first, last, raw
 
     def chunks(self, first_block: int = 0, stop_block: int = 1 << 32) -> Iterator[Chunk]:
         """Chunks that touch [first_block, stop_block), in disk order, decoded one at a time."""

@@ -48,9 +48,10 @@ def _chunk(batch: list[tuple[int, bytes]]) -> bytes:
 
 
 def decode(
-    read_at: Callable[[int, int], bytes], total_bytes: int, capacity_bytes: int, where: str
+    read_at: Callable[[int, int], bytes], total_bytes: int, most_bytes: int, where: str
 ) -> Iterator[tuple[int, bytes]]:
-    """(index, leaf) ascending; FormatError on damage. The caller checked the object's SHA-256."""
+    """(index, leaf) ascending; FormatError on damage. most_bytes: what the disk has at the point that wants it; at the
+    checkpoint's it had no more. The caller checked the object's SHA-256, and checks the root of what it makes of it."""
 
     def take(offset: int, length: int) -> bytes:
         data = read_at(offset, length) if offset + length <= total_bytes else b""
@@ -63,10 +64,10 @@ def decode(
     if magic != MAGIC:
         raise FormatError("this is not a hash table checkpoint", where=where)
     flags.check("hash table checkpoint", version, feature, where)
-    if size != HEADER.size or capacity != capacity_bytes:
+    if size != HEADER.size or not 0 < capacity <= most_bytes:
         raise FormatError("a hash table checkpoint is of a disk of another capacity", where=where)
     at, following = HEADER.size, 0
-    limit = -(-block_count(capacity_bytes) // (LEAF_BYTES // 16))
+    limit = -(-block_count(capacity) // (LEAF_BYTES // 16))
     while True:
         leaves, stored_bytes, codec, _, _, checksum = CHUNK.unpack(take(at, CHUNK.size))
         if leaves > LEAVES or stored_bytes > LEAVES * (LEAF_BYTES + 4):

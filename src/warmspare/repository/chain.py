@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
-from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo, Store
@@ -30,10 +29,16 @@ class NoRepositoryError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A restore point as read from the store."""
+    """A restore point as read from the store. stored: its bytes there, or, until it is published, to be."""
 
     id: PointId
     record: RestorePoint
+    stored: bytes = field(repr=False, compare=False)
+
+
+def parent_of(point: Point) -> PointId | None:
+    """What its record names as its parent; None for the first."""
+    return PointId(point.id.sequence - 1, point.record.parent) if point.record.parent else None
 
 
 def now_text() -> str:
@@ -113,22 +118,7 @@ class Repository:
                 where=where,
                 hint="objects were moved or replayed; restore the right one from a copy of the repository",
             )
-        return Point(PointId(sequence, restore_point.identity(data)), record)
-
-    async def since(self, vm: VmId, known: PointId | None) -> list[Point]:
-        """The restore points above `known`, oldest first, each proved to descend from it; `known` itself where
-        there are none. Without `known`: the newest one alone, or nothing.
-
-        IntegrityError if the chain was rolled back behind `known`, forked or has a gap above it.
-        """
-        found = await self.sequences(vm, after=known.sequence - 1 if known else 0)
-        if known is None:
-            return [await self.load(vm, found[-1])] if found else []
-        if not found or found[0] != known.sequence:
-            raise self.rolled_back(vm, known, found[-1] if found else 0)
-        if found[-1] == known.sequence:
-            return [await self.unchanged(vm, known, found[-1])]
-        return [entry async for entry in self.descend(vm, known, found[-1])]
+        return Point(PointId(sequence, restore_point.identity(data)), record, data)
 
     async def newest(self, vm: VmId, *, hint: int = 0) -> int | None:
         """The sequence of the VM's newest restore point; None if it has none. hint: one that it may have, from which on
@@ -154,73 +144,20 @@ class Repository:
         except NotFoundError:
             raise self.rolled_back(vm, known, newest) from None
         if again.id != known:
-            raise IntegrityError(
-                f"the repository was forked: restore point {known.sequence} of VM {vm!r} is now "
-                f"{again.id.label} and was {known.label}",
-                where=self.where(layout.point_key(vm_key(vm), known.sequence)),
-                hint="find out who else writes here; to accept the new history remove the local state "
-                "(of a sender) or the replica (of a receiver)",
-            )
+            raise self.forked(vm, known, again.id)
         return again
 
-    async def descend(self, vm: VmId, known: PointId | None, target: int) -> AsyncIterator[Point]:
-        """The restore points above `known` up to `target`, oldest first, each proved to name the one before.
-
-        `known` itself is read again and must be unchanged. Without it the chain starts at its first point.
-        """
-        before: PointId | None = None
-        if known:
-            before = (await self.unchanged(vm, known, target)).id
-        for sequence in range(known.sequence + 1 if known else 1, target + 1):
-            try:
-                entry = await self.load(vm, sequence)
-            except NotFoundError:
-                raise IntegrityError(
-                    f"restore point {sequence} of VM {vm!r} is missing though {target} is there",
-                    where=self.where(layout.point_key(vm_key(vm), sequence)),
-                    hint="put the missing record back from a copy of the repository",
-                ) from None
-            if (parent := entry.record.parent) != (before.sha256 if before else None):
-                raise IntegrityError(
-                    f"restore point {entry.id.label} of VM {vm!r} does not descend from "
-                    f"{before.label if before else 'the first one'} but from "
-                    f"{PointId(sequence - 1, parent).label if parent else 'none'}: the "
-                    "chain was forked or a record replaced",
-                    where=self.where(layout.point_key(vm_key(vm), sequence)),
-                    hint="put the right record back from a copy of the repository",
-                )
-            yield entry
-            before = entry.id
-
-    async def ancestors(self, head: Point, *, ahead: int = 1) -> AsyncIterator[Point]:
-        """`head` and the points before it, newest first, each proved to be the one its child names. ahead: how many are
-        read at once; what is wrong with one is said when its turn has come."""
-        entry, vm = head, head.record.vm_id
-        read: list[Point | BaseException] = []
-        yield entry
-        while entry.record.parent:
-            where = self.where(layout.point_key(vm_key(head.record.vm_id), entry.id.sequence - 1))
-            hint = "put the right record back from a copy of the repository"
-            if not read:
-                below = range(entry.id.sequence - 1, max(0, entry.id.sequence - 1 - ahead), -1)
-                read = await asyncio.gather(*(self.load(vm, number) for number in below), return_exceptions=True)
-            parent = read.pop(0)
-            if isinstance(parent, NotFoundError):
-                raise IntegrityError(
-                    f"restore point {entry.id.sequence - 1} is missing though {entry.id.label} descends from it",
-                    where=where,
-                    hint=hint,
-                )
-            if isinstance(parent, BaseException):
-                raise parent
-            if parent.id.sha256 != entry.record.parent:
-                raise IntegrityError(
-                    f"restore point {entry.id.label} does not descend from {parent.id.label}",
-                    where=where,
-                    hint=hint,
-                )
-            entry = parent
-            yield entry
+    def forked(self, vm: VmId, known: PointId, there: PointId) -> IntegrityError:
+        """The error that says so. there: what stands in its place, or what does not descend from it."""
+        now = (
+            f"is now {there.label}" if there.sequence == known.sequence else f"is none that {there.label} descends from"
+        )
+        return IntegrityError(
+            f"the repository was forked: restore point {known.sequence} of VM {vm!r} {now} and was {known.label}",
+            where=self.where(layout.point_key(vm_key(vm), known.sequence)),
+            hint="find out who else writes here; to accept the new history remove the local state "
+            "(of a sender) or the replica (of a receiver)",
+        )
 
     async def resolve(self, vm: VmId, wanted: str) -> int:
         """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""
@@ -246,15 +183,17 @@ class Repository:
         """Create the record; False if another sender's stands there. To be followed by `confirm`."""
         return await self.store.create(layout.point_key(vm_key(vm), sequence), data)
 
-    async def confirm(self, vm: VmId, ours: Point) -> None:
+    async def confirm(self, vm: VmId, ours: Point, *, follows: PointId | None) -> None:
         """Look whether a point that was just published stands, on the one that it follows, and nothing above it that
-        follows another. Where the store gave a key twice, one of the two who had it sees that here, or when it begins
-        its next run (`since`). IntegrityError, which names both points; StoreError if it can't be read back."""
-        sequence, parent = ours.id.sequence, ours.record.parent
+        follows another. follows: the newest point before it; its parent, where none between was dropped.
+
+        Where the store gave a key twice, one of the two who had it sees that here, or when it begins its next run.
+        IntegrityError, which names both points; StoreError if it can't be read back."""
+        sequence = ours.id.sequence
         try:
             async with asyncio.TaskGroup() as tasks:
                 own = tasks.create_task(self._there(vm, sequence))
-                below = tasks.create_task(self._there(vm, sequence - 1 if parent else 0))
+                below = tasks.create_task(self._there(vm, follows.sequence if follows else 0))
                 over = tasks.create_task(self._above(vm, sequence))
         except BaseExceptionGroup as group:
             error = group.exceptions[0]
@@ -265,8 +204,9 @@ class Repository:
         there, before, above = own.result(), below.result(), over.result()
         if there != ours.id.label:
             raise self._overwritten(vm, f"restore point {ours.id.label} of VM {vm!r}, which this run published", there)
-        if parent and before != (label := PointId(sequence - 1, parent).label):
-            raise self._overwritten(vm, f"restore point {label} of VM {vm!r}, which {ours.id.label} follows", before)
+        if follows and before != follows.label:
+            what = f"restore point {follows.label} of VM {vm!r}, which {ours.id.label} follows"
+            raise self._overwritten(vm, what, before)
         if above is not None and above.record.parent != ours.id.sha256:
             stood = PointId(sequence, above.record.parent or "").label
             raise self._overwritten(
@@ -325,15 +265,3 @@ async def own_record(store: Store) -> RepositoryRecord:
             hint=f"check the URI, or make one with `warmspare init {store.uri}`",
         ) from None
     return repofile.decode(data, where)
-
-
-async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[Point | None, list[Point]]:
-    """(the point of the checkpoint, the points after it), newest first; no checkpoint: all the disk is in."""
-    path: list[Point] = []
-    async for point in repository.ancestors(head):
-        if disk.checkpoint and point.record.sequence == disk.checkpoint.sequence:
-            return point, path
-        if point.record.disk(disk.id) is None:  # the disk joined the VM just after this point
-            break
-        path.append(point)
-    return None, path

@@ -16,7 +16,8 @@ from warmspare.format.hashtable import ENTRY_BYTES, FANOUT
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId
-from warmspare.repository.chain import Point, Repository, since_checkpoint
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.walk import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.local_table import HashTable
 from warmspare.threads import in_thread
@@ -48,18 +49,16 @@ async def rebuild(repository: Repository, disk_id: DiskId, head: Point, table: H
     if disk is None:
         raise ValueError(f"disk {disk_id} is not in restore point {head.id.label}")
     await in_thread(table.reset)
-    base, path = await since_checkpoint(repository, disk, head)
-    if base and disk.checkpoint:
-        entry = base.record.disk(disk_id)
-        assert entry
+    begun, path = await since_checkpoint(repository, disk, head)
+    if begun and disk.checkpoint:
         what = f"the hash table checkpoint of restore point {disk.checkpoint.sequence}"
         async with fetched(repository, disk.checkpoint.table, scratch, what) as copy:
-            leaves = tablefile.decode(copy.read_at, copy.total_bytes, entry.capacity_bytes, copy.where)
+            leaves = tablefile.decode(copy.read_at, copy.total_bytes, disk.capacity_bytes, copy.where)
             await in_thread(_stage_leaves, table, leaves)
-    for point in reversed(path):
-        entry = point.record.disk(disk_id)
-        assert entry
-        async with manifest_of(repository, point.record, entry, scratch) as manifest:
+    for step in reversed(path):
+        stated = step.manifest(disk_id)
+        assert stated
+        async with manifest_of(repository, stated, scratch) as manifest:
             await in_thread(stage_manifest, table, manifest)
     await in_thread(demand_root, table, disk, head, repository.store.uri)
     await in_thread(table.commit, head.id.sha256, disk.capacity_bytes)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
+from warmspare.format.restore_point import ObjectRef
 from warmspare.repository.chain import Repository
-from warmspare.state.local_files import local_io
+from warmspare.repository.history.step import StepManifest
+from warmspare.side_by_side import side_by_side
+from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.threads import in_thread
 
 _T = TypeVar("_T")
 FETCH_BYTES = 4 << 20
+SMALL_BYTES = 256 << 10  # an object that is fetched whole, with others beside it
+AT_ONCE = 16
 HINT = "restore it from a copy of the repository, or sync again from the source to a new repository"
 
 
@@ -56,6 +60,24 @@ class ObjectShelf:
     async def fetch(self, ref: ObjectRef, what: str) -> LocalObject:
         """The object that `ref` states, as `fetched` gives it; valid until the shelf is closed. One at a time."""
         copy = await _verified(self._repository, ref, self._fd, self._end, self._scratch, what)
+        self._end += ref.bytes
+        return copy
+
+    async def fetch_all(self, refs: Sequence[tuple[ObjectRef, str]]) -> list[LocalObject]:
+        """Each of them with what it is called, in that order; small ones side by side."""
+        copies: list[LocalObject] = []
+        for at in range(0, len(refs), AT_ONCE):
+            some = refs[at : at + AT_ONCE]
+            small = [one for one in some if one[0].bytes <= SMALL_BYTES]
+            data = iter(await side_by_side(lambda one: verified_bytes(self._repository, *one), small, AT_ONCE))
+            for ref, what in some:
+                copies.append(self._keep(ref, next(data)) if ref.bytes <= SMALL_BYTES else await self.fetch(ref, what))
+        return copies
+
+    def _keep(self, ref: ObjectRef, data: bytes) -> LocalObject:
+        with local_io("temporary space", self._scratch):
+            pwrite_all(self._fd, data, self._end)
+        copy = LocalObject(self._fd, ref.bytes, self._repository.where(ref.key), self._end)
         self._end += ref.bytes
         return copy
 
@@ -151,28 +173,37 @@ def _take(fd: int, data: bytes, offset: int, summed: hashlib._Hash) -> None:
         view, offset = view[count:], offset + count
 
 
+async def verified_bytes(repository: Repository, ref: ObjectRef, what: str) -> bytes:
+    """All of a small object. IntegrityError if it is missing or other bytes; StoreError."""
+    for _ in range(2):  # as in `read_sound`: it may have been damaged on the way only
+        try:
+            data = await repository.store.get(ref.key, max_bytes=ref.bytes)
+        except NotFoundError:
+            raise IntegrityError(f"{what} is missing", where=repository.where(ref.key), hint=HINT) from None
+        except StoreError:  # it may be longer than stated
+            await demand_length(repository, ref, what)
+            raise
+        if (found := hashlib.sha256(data).hexdigest()) == ref.sha256:
+            return data
+    raise IntegrityError(
+        f"{what} is damaged: its SHA-256 is {found[:16]}… and not {ref.sha256[:16]}…",
+        where=repository.where(ref.key),
+        hint=HINT,
+    )
+
+
 @asynccontextmanager
-async def manifest_of(
-    repository: Repository, record: RestorePoint, disk: Disk, scratch: Path
-) -> AsyncIterator[ManifestReader]:
-    """The manifest of one disk of a restore point, verified and held against its record."""
-    async with fetched(repository, disk.manifest, scratch, manifest_name(record, disk)) as copy:
-        yield read_manifest(copy, record, disk)
+async def manifest_of(repository: Repository, manifest: StepManifest, scratch: Path) -> AsyncIterator[ManifestReader]:
+    """The manifest of a step, verified and held against what states it."""
+    async with fetched(repository, manifest.ref, scratch, manifest.name) as copy:
+        yield read_manifest(copy, manifest)
 
 
-def manifest_name(record: RestorePoint, disk: Disk) -> str:
-    """What a manifest is called in messages."""
-    return f"the manifest of disk {disk.id} in restore point {record.sequence}"
-
-
-def read_manifest(copy: LocalObject, record: RestorePoint, disk: Disk) -> ManifestReader:
-    """A fetched manifest, held against its record."""
+def read_manifest(copy: LocalObject, manifest: StepManifest) -> ManifestReader:
+    """A fetched manifest, held against what states it."""
     reader = ManifestReader(copy.read_at, copy.total_bytes, copy.where)
-    head = reader.header
-    if (head.disk_id, head.capacity_bytes) != (disk.id, disk.capacity_bytes) or head.run != record.run:
-        raise IntegrityError(
-            f"{manifest_name(record, disk)} is that of another disk or point",
-            where=copy.where,
-            hint=HINT,
-        )
+    head, disk = reader.header, manifest.disk
+    stated = (disk.id, disk.capacity_bytes, manifest.run, manifest.folded)
+    if (head.disk_id, head.capacity_bytes, head.run, head.folded) != stated:
+        raise IntegrityError(f"{manifest.name} is that of another disk or point", where=copy.where, hint=HINT)
     return reader

@@ -7,6 +7,9 @@ vms/<vm>/manifests/<run>/<disk index:03d>.manifest
 vms/<vm>/packs/<run>/<number:06d>.pack
 vms/<vm>/tables/<run>/<disk index:03d>.table
 vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
+vms/<vm>/retention/<generation:010d>.json
+vms/<vm>/folds/<run>/<seq:010d>-<disk index:03d>.manifest
+vms/<vm>/folds/<run>/<seq:010d>-<part:05d>.descent
 vms/<vm>/lease.json
 vms/<vm>/failover.json
 index/<shard:02x>.json
@@ -28,13 +31,15 @@ _KEY = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
+_RETENTION = re.compile(r"vms/[A-Za-z0-9_.=-]+/retention/([0-9]{10})\.json")
 _SHARD = re.compile(r"index/([0-9a-f]{2})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
     r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"|retention/[0-9]{10}\.json|folds/[^/]+/[0-9]{10}-(?:[0-9]{3}\.manifest|[0-9]{5}\.descent)"
     r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
 )
-_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
+_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|retention|(?:folds|manifests|packs|tables)(?:/[^/]+)?))?)?")
 
 
 def check_key(key: str) -> str:
@@ -115,6 +120,37 @@ def marks_prefix(vm: VmKey) -> str:
 def mark_key(vm: VmKey, seq: int, token: str) -> str:
     """A mark made when that restore point was the newest. token: 16 hex digits."""
     return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
+
+
+def retention_prefix(vm: VmKey) -> str:
+    """What the keys of a VM's retention records start with; they list in the order of their generations."""
+    return f"vms/{vm}/retention/"
+
+
+def retention_key(vm: VmKey, generation: int) -> str:
+    """A retention record, by its generation."""
+    return f"{retention_prefix(vm)}{_number(generation, 10)}.json"
+
+
+def parse_retention_key(key: str) -> int | None:
+    """The generation in a retention record's key; None for any other key."""
+    match = _RETENTION.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def folds_prefix(vm: VmKey) -> str:
+    """What the keys of all that stands for dropped points start with."""
+    return f"vms/{vm}/folds/"
+
+
+def fold_key(vm: VmKey, run: RunId, seq: int, index: int) -> str:
+    """The manifest that a retention made for the index-th disk of the point that a fold leads to."""
+    return f"{folds_prefix(vm)}{run}/{_number(seq, 10)}-{_number(index, 3)}.manifest"
+
+
+def descent_key(vm: VmKey, run: RunId, seq: int, part: int) -> str:
+    """A part of the records that a retention took out of the chain before that point."""
+    return f"{folds_prefix(vm)}{run}/{_number(seq, 10)}-{_number(part, 5)}.descent"
 
 
 def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ is published.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -15,6 +15,7 @@ from warmspare.errors import ConfigError
 from warmspare.model.ids import PointId, RequestId, VmId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.walk import ancestors, dropped, recall
 from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.results import UnneededError
@@ -33,18 +34,18 @@ class MadePoints(msgspec.Struct, frozen=True):
 
 
 async def demand_needed(
-    settings: SyncSettings, vm: VmId, repository: Repository, fresh: Sequence[Point], local: LocalState, events: Events
+    settings: SyncSettings, vm: VmId, repository: Repository, head: Point | None, local: LocalState, events: Events
 ) -> None:
-    """UnneededError where the point that is asked for is there. fresh: the chain's newest points, oldest first, as
-    `Repository.since` gives them; none: there is no chain yet. ConfigError, IntegrityError."""
-    if not fresh:
+    """UnneededError where the point that is asked for is there. head: the chain's newest point; None: there is no chain
+    yet. ConfigError, IntegrityError."""
+    if head is None:
         return
     if settings.request is not None:
-        made = await _made_for(settings.request, vm, repository, fresh, local, events)
+        made = await _made_for(settings.request, vm, repository, head, local, events)
         if made is not None:
             raise UnneededError(vm, made.id, made.record.created, settings.request)
     if settings.not_after is not None:
-        _demand_not_after(settings.not_after, vm, fresh[-1], repository.store.uri)
+        _demand_not_after(settings.not_after, vm, head, repository.store.uri)
 
 
 def _demand_not_after(not_after: str, vm: VmId, head: Point, where: str) -> None:
@@ -69,17 +70,17 @@ async def _made_for(
     request: RequestId,
     vm: VmId,
     repository: Repository,
-    fresh: Sequence[Point],
+    newest: Point,
     local: LocalState,
     events: Events,
 ) -> Point | None:
     """The newest point that was made for it, of those that are looked at; newest first, as far as this host does not
     know them yet."""
-    head = fresh[-1].id
+    head = newest.id
     oldest = head.sequence - LOOKED_AT  # of the ones before those that count
     known = read_record(local.made_points_path, MadePoints, STATE_DIRECTORY, events)
     made: dict[RequestId, PointId] = {}
-    async for point in _newest_first(repository, fresh):
+    async for point in _newest_first(repository, newest):
         if point.id.sequence <= oldest:
             break
         if point.record.request_id == request:
@@ -92,14 +93,13 @@ async def _made_for(
     made = {name: point for name, point in made.items() if point.sequence > oldest}
     if known is None or known.newest != head:
         write_record(local.made_points_path, MadePoints(head, made), STATE_DIRECTORY)
-    return await repository.unchanged(vm, made[request], head.sequence) if request in made else None
+    return await recall(repository, vm, made[request]) if request in made else None
 
 
-async def _newest_first(repository: Repository, fresh: Sequence[Point]) -> AsyncIterator[Point]:
-    """All points of the chain; those that were read already are not read again."""
-    for point in reversed(fresh):
-        yield point
-    before = repository.ancestors(fresh[0], ahead=AHEAD)
-    await anext(before)
-    async for point in before:
-        yield point
+async def _newest_first(repository: Repository, head: Point) -> AsyncIterator[Point]:
+    """All points of the chain, also those that were dropped."""
+    async for step in ancestors(repository, head, ahead=AHEAD):
+        yield step.point
+        if step.fold is not None:
+            for point in reversed([point async for point in dropped(repository, head.record.vm_id, step.fold)]):
+                yield point

@@ -18,6 +18,7 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository.chain import Point
 from warmspare.repository.chain_owner import Settled
 from warmspare.repository.failover_record import FailoverRecord, doubt_after
+from warmspare.repository.history.step import Step
 from warmspare.source.ports import DiskInput, LastDisk, LastPoint, Opened
 from warmspare.store.contract import Store
 from warmspare.sync.diskrun import DiskRun
@@ -44,7 +45,7 @@ class Preparation:
         self,
         run: Run,
         opened: Opened,
-        fresh: list[Point],
+        fresh: list[Step],
         logs: dict[DiskId, PageLog],
         stack: AsyncExitStack,
         carried: Mapping[DiskId, Carried] | None = None,
@@ -52,7 +53,7 @@ class Preparation:
     ) -> list[DiskRun]:
         """Ready to be transferred, in the machine's order; what is open for them is closed with the stack.
 
-        fresh: points that are new to the local state, up to the head. logs: page logs of a run that died, by disk.
+        fresh: the steps that are new to the local state, up to the head. logs: page logs of a run that died, by disk.
         carried: what a pass before this one leaves, by disk; resumes: made already. SourceError, ConfigError.
         """
         check_disks(opened.disks)

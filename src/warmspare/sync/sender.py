@@ -26,8 +26,9 @@ from warmspare.model.ids import DiskId, PointId, RunId, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
-from warmspare.repository.chain import Point, Repository, now_text, open_repository
+from warmspare.repository.chain import Point, Repository, now_text, open_repository, parent_of
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
+from warmspare.repository.history.walk import since
 from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened
@@ -180,9 +181,8 @@ class Sender:
         known = local.last() or await local.adopt(self._events)
         key = layout.lease_key(self._key)
         lease = await stack.enter_async_context(Lease.hold(self._store, key, on_watch=watching(self._events, self._vm)))
-        fresh = await repository.since(self._vm, known)
-        head = fresh[-1] if fresh else None
-        await demand_needed(self._settings, self._vm, repository, fresh, local, self._events)
+        head, fresh = await since(repository, self._vm, known)
+        await demand_needed(self._settings, self._vm, repository, head, local, self._events)
         await refuse_images(self._machine, head, self._events)
         if start is ChainStart.NEW:
             if head is not None:  # somebody else has begun it, between our look and our lease
@@ -195,9 +195,8 @@ class Sender:
             return self._spool_at(place, repository, local)
 
         if not journal and await last.complete(head, lease, spool_at):
-            fresh = await repository.since(self._vm, known)
-            head = fresh[-1]
-            await demand_needed(self._settings, self._vm, repository, fresh, local, self._events)
+            head, fresh = await since(repository, self._vm, known)
+            await demand_needed(self._settings, self._vm, repository, head, local, self._events)
         logs = await last.take_in(head, stack, remove=not journal)
         size = full_pack
         if packs is None:
@@ -311,7 +310,7 @@ class Sender:
             | ({point.REQUEST_ID: self._settings.request} if self._settings.request else {}),
         )
         data = point.encode(record)
-        new = Point(PointId(sequence, point.identity(data)), record)
+        new = Point(PointId(sequence, point.identity(data)), record, data)
         run.local.journal.seal(data)
         async with IndexNote(begun.repository, self._housekeeping) as index:
             await self._publish(begun, new, data, index)
@@ -344,7 +343,7 @@ class Sender:
         disks = [disk.id for disk in new.record.disks]
         await self._preparation.marks.forget(self._store, disks, self._housekeeping)
         if time.monotonic() - published_s > LATER_S:
-            await begun.repository.confirm(self._vm, new)
+            await begun.repository.confirm(self._vm, new, follows=parent_of(new))
 
     async def _all_passes(self, begun: _Begun, record: RunRecord) -> _Begun:
         """Look at everything and send it: in one pass, or in as many as the age of a snapshot makes of it. The last of

@@ -62,7 +62,7 @@ class VmFleet:
         key = layout.point_key(vm_key(vm), made.sequence)
         self.store.keep(key, data)
         self.store.objects[key] = data, time.time() - age_s
-        self.heads[vm] = Point(PointId(made.sequence, restore_point.identity(data)), made)
+        self.heads[vm] = Point(PointId(made.sequence, restore_point.identity(data)), made, data)
         if noted:
             for number in shards_of(vm, name):
                 self.write(number, self.shard(number).having(entry_of(made, self.heads[vm].id.sha256)))

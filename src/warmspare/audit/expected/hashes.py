@@ -32,7 +32,8 @@ from warmspare.model.columns import U8, U32
 from warmspare.model.ids import DiskId
 from warmspare.model.runs import group_starts, groups, run_rows
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
-from warmspare.repository.chain import Point, Repository, since_checkpoint
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.walk import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.page_file import PageFile, Pages
 from warmspare.threads import in_thread
@@ -153,18 +154,16 @@ async def expected_table(
 
 
 async def _fill(table: ExpectedTable, repository: Repository, point: Point, disk: Disk, scratch: Path) -> None:
-    base, path = await since_checkpoint(repository, disk, point)
-    if base and disk.checkpoint:
-        entry = base.record.disk(disk.id)
-        assert entry
+    begun, path = await since_checkpoint(repository, disk, point)
+    if begun and disk.checkpoint:
         what = f"the hash table checkpoint of restore point {disk.checkpoint.sequence}"
         async with fetched(repository, disk.checkpoint.table, scratch, what) as copy:
-            leaves = tablefile.decode(copy.read_at, copy.total_bytes, entry.capacity_bytes, copy.where)
+            leaves = tablefile.decode(copy.read_at, copy.total_bytes, disk.capacity_bytes, copy.where)
             await in_thread(table.put_leaves, leaves)
     for step in reversed(path):
-        entry = step.record.disk(disk.id)
-        assert entry
-        async with manifest_of(repository, step.record, entry, scratch) as manifest:
+        stated = step.manifest(disk.id)
+        assert stated
+        async with manifest_of(repository, stated, scratch) as manifest:
             chunks = manifest.chunks()
             while (chunk := await in_thread(next, chunks, None)) is not None:
                 await in_thread(table.put_chunk, chunk)

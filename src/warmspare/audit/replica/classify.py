@@ -14,6 +14,7 @@ from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.walk import ancestors
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.threads import in_thread
 
@@ -89,20 +90,20 @@ async def _older(
         return found
     try:
         walked = 0
-        async for older in repository.ancestors(point):
-            disk = older.record.disk(disk_id)
-            if disk is None or walked > STALE_POINTS or len(found) == len(wanted):
+        async for step in ancestors(repository, point):
+            stated = step.manifest(disk_id)
+            if stated is None or walked > STALE_POINTS or len(found) == len(wanted):
                 return found
             walked += 1
-            if older.id == point.id:
+            if step.point.id == point.id:
                 continue
-            async with manifest_of(repository, older.record, disk, scratch) as manifest:
+            async with manifest_of(repository, stated, scratch) as manifest:
                 chunks = manifest.chunks(min(wanted), max(wanted) + 1)
                 while (chunk := await in_thread(next, chunks, None)) is not None:
                     known = chunk.records.take(np.isin(chunk.records.block, list(wanted)))
                     for block, hash_ in zip(known.block.tolist(), known.hashes, strict=True):
                         if block not in found and hash_.tobytes() == wanted[block]:
-                            found[block] = older.id.label
+                            found[block] = step.point.id.label
     except (IntegrityError, StoreError):
         pass
     return found

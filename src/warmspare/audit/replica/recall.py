@@ -23,6 +23,7 @@ from warmspare.model.columns import U16, U32
 from warmspare.model.ids import DiskId, vm_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.walk import ancestors
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.store import layout
 from warmspare.threads import in_thread
@@ -110,20 +111,22 @@ class Recall:
     async def _plan(self, blocks: U32) -> RecallPlan:
         plan = RecallPlan(blocks, masks.whole_masks(blocks, self._capacity))
         try:
-            async for point in self._repository.ancestors(self._head):
-                disk = point.record.disk(self._disk_id)
-                if disk is None:
+            vm = vm_key(self._head.record.vm_id)
+            async for step in ancestors(self._repository, self._head):
+                stated = step.manifest(self._disk_id)
+                if stated is None:
                     break
                 open_blocks = blocks[plan.missing != 0]
                 if not open_blocks.size:
                     break
-                async with manifest_of(self._repository, point.record, disk, self._scratch) as manifest:
-                    self.traffic.other_bytes += disk.manifest.bytes
-                    vm = vm_key(point.record.vm_id)
+                async with manifest_of(self._repository, stated, self._scratch) as manifest:
+                    self.traffic.other_bytes += stated.ref.bytes
                     packs = [RecallPack(layout.pack_key(vm, pack.id), pack.bytes) for pack in manifest.packs]
                     chunks = manifest.chunks(int(open_blocks[0]), int(open_blocks[-1]) + 1)
                     while (chunk := await in_thread(next, chunks, None)) is not None:
                         _take(plan, chunk, packs)
+                if stated.from_nothing:
+                    break
         except IntegrityError as error:
             # A damaged record or manifest hides whatever pages of these blocks it names.
             for index in np.flatnonzero(plan.missing).tolist():

@@ -30,6 +30,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.audit_events import AuditPoint, AuditStart
 from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
+from warmspare.repository.history.walk import descend, dropped_error, recall
 from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE
@@ -243,7 +244,7 @@ class ReplicaAudit:
             start = await repository.load(self._vm, known.sequence)
             if start.id != known:
                 return None
-            async for _ in repository.descend(self._vm, known, at.sequence):
+            async for _ in descend(repository, self._vm, known, at.sequence):
                 pass
         except (IntegrityError, NotFoundError):
             return None
@@ -262,8 +263,8 @@ class ReplicaAudit:
         try:
             point = await repository.load(self._vm, at.sequence)
         except NotFoundError:
-            newest = await repository.newest(self._vm)
-            raise repository.rolled_back(self._vm, at, newest or 0) from None
+            await recall(repository, self._vm, at)  # or it says what became of it
+            raise await dropped_error(repository, self._vm, at.sequence) from None
         if point.id != at:
             raise IntegrityError(
                 f"the replica is at restore point {at.label} of VM {self._vm!r} and the repository has "
@@ -353,7 +354,7 @@ class ReplicaAudit:
 
     async def _advance(self, repository: Repository, subject: AuditedReplica, at: PointId, threads: Threads) -> None:
         """Judge by the point that the replica is at now. IntegrityError if it does not descend from the last one."""
-        async for _ in repository.descend(self._vm, self._point.id, at.sequence):
+        async for _ in descend(repository, self._vm, self._point.id, at.sequence):
             pass
         point = await self._load(repository, at)
         await self._take_disks(repository, subject, point, threads)

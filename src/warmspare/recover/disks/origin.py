@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from warmspare.errors import ConfigError, IntegrityError, StoreError, by_hand
+from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError, by_hand
 from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import DiskId, VmId
 from warmspare.recover.disks.held_replica import HeldReplica
 from warmspare.recover.disks.open_disk import OpenDisk
-from warmspare.repository.chain import NoRepositoryError, open_repository
+from warmspare.repository.chain import NoRepositoryError, Point, Repository, open_repository
+from warmspare.repository.history.walk import dropped_point
 from warmspare.state.replica_record import of_other_repository, of_other_vm
 from warmspare.store.contract import Store
 
@@ -81,7 +82,7 @@ async def origin(replica: HeldReplica, called: str, store: Store) -> Origin:
         repository = await open_repository(store)
         if repository.id != record.repository:
             raise of_other_repository(record, store.uri, hint="give that as --repo, or none")
-        point = await repository.load(record.vm, replica.point.sequence)
+        point = await _point(repository, record.vm, replica.point.sequence)
     except (StoreError, NoRepositoryError) as error:  # unreachable, or the point is gone: the replica is still here
         _demand(called, record.vm, record.vm, replica)
         return Origin(record.vm, record.vm, None, error.sentence)
@@ -93,6 +94,16 @@ async def origin(replica: HeldReplica, called: str, store: Store) -> Origin:
         )
     _demand(called, record.vm, point.record.vm_name, replica)
     return of_point(point.record)
+
+
+async def _point(repository: Repository, vm: VmId, sequence: int) -> Point:
+    """Also one that was dropped since. NotFoundError."""
+    try:
+        return await repository.load(vm, sequence)
+    except NotFoundError:
+        if (point := await dropped_point(repository, vm, sequence)) is None:
+            raise
+        return point
 
 
 def _demand(called: str, vm_id: VmId, vm_name: str, replica: HeldReplica) -> None:

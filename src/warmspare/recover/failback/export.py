@@ -42,6 +42,7 @@ from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import FailoverRecord, read_journal
+from warmspare.repository.history.walk import recall
 from warmspare.repository.remedy_commands import command
 from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory
@@ -234,7 +235,7 @@ class Export:
             hint = f"run {applying}, and then this again"
             raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
         ReplicaOwner(vm, self._repository.id, self._repository.store.uri, "--replica").demand(record, place)
-        return await self._repository.load(vm, record.at.sequence)
+        return await recall(self._repository, vm, record.at)
 
     async def _replica(self, vm: VmId) -> list[Path]:
         """The replica as it is."""
@@ -251,7 +252,7 @@ class Export:
                 applying = command(self._repository.store, "apply", vm, "--to", str(path))
                 hint = f"run {applying}, and then this again"
                 raise ConfigError("the replica is not wholly at a restore point", where=str(path), hint=hint)
-            point = await self._repository.load(vm, at.sequence)
+            point = await recall(self._repository, vm, at)
             self._demand_room(point)
             with local_io(WHAT, self._settings.to):
                 self._settings.to.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,13 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from warmspare.errors import RecoverError, by_hand
+from warmspare.errors import IntegrityError, RecoverError, by_hand
 from warmspare.model.ids import PointId, VmId
 from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import clearing
+from warmspare.repository.history.walk import recall
 from warmspare.repository.remedy_commands import command
 
 
@@ -74,15 +75,16 @@ async def choose(
             where=repository.store.uri,
             hint=hint,
         )
-    point = await repository.load(vm, found.id.sequence)
-    if point.id != found.id:
+    try:
+        point = await recall(repository, vm, found.id)
+    except IntegrityError as error:
         raise RecoverError(
-            f"what is staged of VM {vm!r} is restore point {found.id.label}, and the repository has "
-            f"{point.id.label} under that number",
+            f"what is staged of VM {vm!r} is restore point {found.id.label}, and the repository has not got it under "
+            f"that number: {error.what}",
             where=repository.store.uri,
             hint=by_hand(
                 "the repository was rolled back or replaced: find out which of the two is right "
                 "(docs/failures.md, The repository)"
             ),
-        )
+        ) from None
     return Chosen(found, point, await repository.sequences(vm, after=found.id.sequence))

@@ -20,6 +20,8 @@ from warmspare.recover.staging.ebs import Encryption
 from warmspare.recover.staging.staged import StagedDisk, volume_gib
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.step import Step
+from warmspare.repository.history.walk import descend
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import in_thread
@@ -27,10 +29,10 @@ from warmspare.threads import in_thread
 
 @dataclass(frozen=True, slots=True)
 class ParentSnapshot:
-    """The snapshot to build on, and the restore points after its own up to the one to be staged, oldest first."""
+    """The snapshot to build on, and the steps from its restore point to the one to be staged, oldest first."""
 
     staged: StagedDisk
-    path: Sequence[Point]
+    path: Sequence[Step]
 
 
 def table_path(state: Path, disk_id: DiskId) -> Path:
@@ -61,8 +63,9 @@ async def choose_base(
         suits = as_begun or encryption.suits(each)
         if each.point.sequence >= head.id.sequence or not fits or not suits:
             continue
-        path = [point async for point in repository.descend(vm, each.point, head.id.sequence)]
-        if all(point.record.disk(disk.id) for point in path):
+        path = [step async for step in descend(repository, vm, each.point, head.id.sequence)]
+        stated = [step.manifest(disk.id) for step in path]
+        if all(one is not None and not one.from_nothing for one in stated):
             return ParentSnapshot(each, path)
         return None  # an older one is on the far side of the gap too
     return None
@@ -98,17 +101,17 @@ async def _touched(
 ) -> None:
     """Collect what the manifests of the path name, and take the table along if it is at the path's beginning."""
     along = table.generation == base.staged.point.sha256
-    for point in base.path:
-        entry = point.record.disk(disk.id)
-        assert entry
-        async with manifest_of(repository, point.record, entry, scratch) as manifest:
+    for step in base.path:
+        stated = step.manifest(disk.id)
+        assert stated
+        async with manifest_of(repository, stated, scratch) as manifest:
             await in_thread(_touch, manifest, wanted)
             if along:
                 await in_thread(disk_tables.stage_manifest, table, manifest)
     if along:
         try:
             if await in_thread(table.staged_root, disk.capacity_bytes) == disk.root:
-                await in_thread(table.commit, base.path[-1].id.sha256, disk.capacity_bytes)
+                await in_thread(table.commit, base.path[-1].point.id.sha256, disk.capacity_bytes)
             else:
                 table.unstage()
         except TableDamagedError:

@@ -43,6 +43,7 @@ from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.history.walk import descend
 from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store
@@ -224,7 +225,7 @@ class Stage:
             return
         if newest.point.sequence > target.id.sequence:
             raise repository.rolled_back(self._vm, newest.point, target.id.sequence)
-        async for _ in repository.descend(self._vm, newest.point, target.id.sequence):
+        async for _ in descend(repository, self._vm, newest.point, target.id.sequence):
             pass
 
     async def _run(self, repository: Repository, traces: Traces, target: Point, *, explicit: bool) -> list[str]:

@@ -8,6 +8,7 @@ from warmspare.errors import NotFoundError
 from warmspare.model.ids import VmId, disk_key
 from warmspare.recover.staging.staged import PENDING, StagedDisk
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history import retained
 
 
 async def sort_unfinished(
@@ -44,6 +45,9 @@ async def _judge(
     twins = [each for each in staged if (each.point, each.key) == (pending.point, pending.key) and each is not pending]
     if any(each.completed or (each.started, each.snapshot_id) < age for each in twins):
         return None, "there is another one of the same disk and restore point"
+    record = await retained.newest(repository, vm)
+    if record is not None and record.record.dropped(pending.point.sequence):
+        return None, "its restore point was dropped by retention"
     try:
         point = await repository.load(vm, pending.point.sequence)
     except NotFoundError:

@@ -32,7 +32,9 @@ from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.frame_pages import locate
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.verified_objects import ObjectShelf, manifest_name, read_manifest, read_sound
+from warmspare.repository.history.step import Step
+from warmspare.repository.history.walk import ancestors
+from warmspare.repository.verified_objects import ObjectShelf, read_manifest, read_sound
 from warmspare.threads import Threads
 
 RANGES_UNDER_WAY = 6  # of up to 4 MiB, for all windows together
@@ -41,7 +43,7 @@ FRAMES_KEPT_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """One restore point of the chain: its manifest of the disk."""
+    """One step of the chain: its manifest of the disk."""
 
     manifest: ManifestReader
     packs: Sequence[PackObject]
@@ -90,7 +92,7 @@ class ChainBlocks:
         self._repository, self._disk, self._scratch = repository, disk, scratch
         self._threads, self._meter = threads, meter
         self._lowest = head  # of the points whose manifests are there; the head before any
-        self._points: AsyncIterator[Point] | None = None
+        self._steps: AsyncIterator[Step] | None = None
         self._levels: list[_Level] = []
         self._bottom = False
         self._loading = asyncio.Lock()
@@ -145,35 +147,37 @@ class ChainBlocks:
         return losses.found
 
     async def _level(self, depth: int) -> _Level | None:
-        """The depth-th restore point from the head on down; None below the one in which the disk began."""
+        """The depth-th step from the head on down; None below the one in which the disk began."""
         async with self._loading:
             while len(self._levels) <= depth and not self._bottom:
                 try:
                     await self._load()
                 except BaseException:
-                    self._points = None  # it has ended with this, and its end is no end of the chain
+                    self._steps = None  # it has ended with this, and its end is no end of the chain
                     raise
             return self._levels[depth] if depth < len(self._levels) else None
 
     async def _load(self) -> None:
-        """One restore point more."""
-        if self._points is None:
-            self._points = self._repository.ancestors(self._lowest)
+        """One step more."""
+        if self._steps is None:
+            self._steps = ancestors(self._repository, self._lowest)
             if self._levels:
-                await anext(self._points)  # that one is there
-        point = await anext(self._points, None)
-        disk = point.record.disk(self._disk.id) if point else None
-        if point is None or disk is None:
+                await anext(self._steps)  # that one is there
+        step = await anext(self._steps, None)
+        stated = step.manifest(self._disk.id) if step else None
+        if step is None or stated is None:
             self._bottom = True
             return
         if self._shelf is None:
             self._shelf = ObjectShelf(self._repository, self._scratch)
-        copy = await self._shelf.fetch(disk.manifest, manifest_name(point.record, disk))
-        manifest = read_manifest(copy, point.record, disk)
-        self._meter.read_bytes += disk.manifest.bytes
-        where = self._repository.where(disk.manifest.key)
-        self._levels.append(_Level(manifest, pack_objects(point.record, manifest.packs), where))
-        self._lowest = point
+        copy = await self._shelf.fetch(stated.ref, stated.name)
+        manifest = read_manifest(copy, stated)
+        self._meter.read_bytes += stated.ref.bytes
+        where = self._repository.where(stated.ref.key)
+        packs = pack_objects(step.point.record.vm_id, manifest.packs)
+        self._bottom = bool(stated.from_nothing)
+        self._levels.append(_Level(manifest, packs, where))
+        self._lowest = step.point
 
     @staticmethod
     def _locate(level: _Level, window: BlockWindow, missing: U16) -> tuple[list[_WindowPart], U16]:

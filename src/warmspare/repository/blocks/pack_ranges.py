@@ -10,9 +10,8 @@ import numpy as np
 from warmspare.errors import FormatError
 from warmspare.format.chunk import Chunk
 from warmspare.format.packlist import PackRef, Viewed
-from warmspare.format.restore_point import RestorePoint
 from warmspare.model.block_records import NO_FRAME
-from warmspare.model.ids import vm_key
+from warmspare.model.ids import VmId, vm_key
 from warmspare.model.runs import Rows, by_value
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import read_range
@@ -59,10 +58,10 @@ class PackRange:
         return await read_range(repository, self.pack, self.offset, self.length, "a pack")
 
 
-def pack_objects(point: RestorePoint, packs: Viewed[PackRef]) -> Sequence[PackObject]:
-    """The packs of a manifest by their index."""
-    vm = vm_key(point.vm_id)
-    return packs.seen(lambda pack: PackObject(layout.pack_key(vm, pack.id), pack.bytes))
+def pack_objects(vm: VmId, packs: Viewed[PackRef]) -> Sequence[PackObject]:
+    """The packs of a manifest of that VM by their index."""
+    key = vm_key(vm)
+    return packs.seen(lambda pack: PackObject(layout.pack_key(key, pack.id), pack.bytes))
 
 
 def ranges(chunk: Chunk, rows: Rows, packs: Sequence[PackObject], where: str) -> Iterator[PackRange]:

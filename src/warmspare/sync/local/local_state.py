@@ -26,6 +26,8 @@ from warmspare.outside.records import Count, Seconds
 from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.step import Step
+from warmspare.repository.history.walk import last_step
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import (
     STATE_DIRECTORY,
@@ -199,8 +201,11 @@ class LocalState:
     async def packs_of(self, published: Point) -> list[PackRef]:
         """Every pack that the manifests of a point name. IntegrityError, StoreError."""
         found: list[PackRef] = []
+        step = Step(published, None)  # its own manifests, which nothing stands for as long as it is the newest
         for disk in published.record.disks:
-            async with manifest_of(self._repository, published.record, disk, self.directory / "tmp") as manifest:
+            stated = step.manifest(disk.id)
+            assert stated
+            async with manifest_of(self._repository, stated, self.directory / "tmp") as manifest:
                 found += manifest.packs
         return found
 
@@ -267,20 +272,22 @@ class LocalState:
         disk_id: DiskId,
         state: DiskState,
         head: Point | None,
-        fresh: list[Point],
+        fresh: list[Step],
         log: PageLog | None,
         events: Events,
     ) -> Disk | None:
         """Bring a disk's files to the head. Returns the disk as the head has it, None if it has not.
 
-        fresh: points from the last one seen up to the head, oldest first. log: page hashes that a dead
-        run of ours left for the newest of them.
+        fresh: the steps from the last point seen up to the head, oldest first; none where that is the head. log: page
+        hashes that a dead run of ours left for the newest of them.
         """
         disk = head.record.disk(disk_id) if head else None
         if disk is None or head is None:
             await in_thread(self._start_over, state)
             return None
         generation = head.id.sha256
+        if not fresh and not (state.table.generation == state.pages.generation == generation):
+            fresh = [await last_step(self._repository, head)]  # a run saw the head, and died before its files moved
         if state.table.generation != generation:
             await self._advance_table(disk_id, state, fresh, events)
             if state.table.generation != generation:
@@ -308,47 +315,46 @@ class LocalState:
             state.pages.reset()
             state.pages.finish(NO_POINT)
 
-    def _since(self, generation: str | None, disk_id: DiskId, fresh: list[Point]) -> list[Point] | None:
-        """The points after `generation`, if it is among the fresh ones (or their parent) and the disk is in
-        all of them."""
-        for at, point in enumerate(fresh):
-            if generation is not None and (point.record.parent or NO_POINT) == generation:
-                rest = fresh[at:]
-                return rest if all(p.record.disk(disk_id) for p in rest) else None
+    def _since(self, generation: str | None, disk_id: DiskId, fresh: list[Step]) -> list[Step] | None:
+        """The steps from `generation` on, if one of the fresh ones begins there and the disk is in all of them, and in
+        what lay between."""
+        for at, step in enumerate(fresh):
+            if generation is not None and (step.before.sha256 if step.before else NO_POINT) == generation:
+                stated = [each.manifest(disk_id) for each in fresh[at:]]
+                whole = all(one is not None and not (one.folded and one.from_nothing) for one in stated)
+                return fresh[at:] if whole else None
         return None
 
-    async def _advance_table(self, disk_id: DiskId, state: DiskState, fresh: list[Point], events: Events) -> None:
+    async def _advance_table(self, disk_id: DiskId, state: DiskState, fresh: list[Step], events: Events) -> None:
         try:
-            for point in self._since(state.table.generation, disk_id, fresh) or []:
-                disk = point.record.disk(disk_id)
-                assert disk
-                await self._stage(state.table, point, disk)
+            for step in self._since(state.table.generation, disk_id, fresh) or []:
+                stated = step.manifest(disk_id)
+                assert stated
+                disk = stated.disk
+                async with manifest_of(self._repository, stated, self.directory / "tmp") as manifest:
+                    await in_thread(disk_tables.stage_manifest, state.table, manifest)
                 root = await in_thread(state.table.staged_root, disk.capacity_bytes)
                 if root != disk.root:
                     raise TableDamagedError("the local hash table is not what the chain says")
-                await in_thread(state.table.commit, point.id.sha256, disk.capacity_bytes)
+                await in_thread(state.table.commit, step.point.id.sha256, disk.capacity_bytes)
         except TableDamagedError:
             await in_thread(state.table.reset)
-
-    async def _stage(self, table: HashTable, point: Point, disk: Disk) -> None:
-        async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
-            await in_thread(disk_tables.stage_manifest, table, manifest)
 
     async def rebuild_table(self, disk: Disk, table: HashTable, head: Point) -> None:
         await disk_tables.rebuild(self._repository, disk.id, head, table, self.directory / "tmp")
 
-    async def _advance_pages(self, disk_id: DiskId, pages: PageMap, fresh: list[Point], log: PageLog | None) -> None:
+    async def _advance_pages(self, disk_id: DiskId, pages: PageMap, fresh: list[Step], log: PageLog | None) -> None:
         """Pages of blocks that others changed become unknown; our own dead run's are known."""
-        for point in self._since(pages.generation, disk_id, fresh) or []:
-            disk = point.record.disk(disk_id)
-            assert disk
+        for step in self._since(pages.generation, disk_id, fresh) or []:
+            stated = step.manifest(disk_id)
+            assert stated
             pages.begin()
-            async with manifest_of(self._repository, point.record, disk, self.directory / "tmp") as manifest:
+            async with manifest_of(self._repository, stated, self.directory / "tmp") as manifest:
                 await in_thread(_forget, pages, manifest)
-            if log and point is fresh[-1]:
-                await in_thread(commit_pages, pages, log, point.id.sha256)
+            if log and step is fresh[-1] and not stated.folded:
+                await in_thread(commit_pages, pages, log, step.point.id.sha256)
             else:
-                pages.finish(point.id.sha256)
+                pages.finish(step.point.id.sha256)
 
 
 def _forget(pages: PageMap, manifest: ManifestReader) -> None:

@@ -52,7 +52,7 @@ class LastRun:
                 record, store = sealed.record, self._repository.store
                 self._events.emit(SyncCompleting(vm=self._vm, sequence=record.sequence, created=record.created))
                 vm = vm_key(self._vm)
-                point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record)
+                point = Point(PointId(record.sequence, restore_point.identity(sealed.data)), record, sealed.data)
                 index = await stack.enter_async_context(IndexNote(self._repository, self._housekeeping))
                 index.announce(point, called(head))
                 if await sealing.complete(store, vm, journal, spool, sealed, self._housekeeping):

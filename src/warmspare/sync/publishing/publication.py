@@ -8,7 +8,7 @@ from __future__ import annotations
 from warmspare.errors import LeaseError
 from warmspare.model.ids import vm_key
 from warmspare.observe.housekeeping import Housekeeping
-from warmspare.repository.chain import Point, Repository
+from warmspare.repository.chain import Point, Repository, parent_of
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.lease import Lease
@@ -29,7 +29,7 @@ async def publish(
     await index.announced()
     await lease.confirm()
     if await repository.publish(record.vm_id, record.sequence, data):
-        await repository.confirm(record.vm_id, point)
+        await repository.confirm(record.vm_id, point, follows=parent_of(point))
         return
     # Another sender's point stands there; ours was never visible and its objects are ours to remove.
     clearing = Clearing(repository.store, housekeeping)
