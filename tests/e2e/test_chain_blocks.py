@@ -61,7 +61,7 @@ def frames(rig: Rig, sequence: int) -> dict[tuple[str, int], list[int]]:
     point = rig.point(sequence)
     manifest = (Path(rig.repo) / point.disks[0].manifest.key).read_bytes()
     reader = ManifestReader(lambda at, length: manifest[at : at + length], len(manifest), "manifest")
-    packs = pack_objects(point, reader.packs)
+    packs = pack_objects(point.vm_id, reader.packs)
     out: dict[tuple[str, int], list[int]] = {}
     for chunk in reader.chunks():
         records = chunk.records.take(np.flatnonzero(chunk.records.carried))

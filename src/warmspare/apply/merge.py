@@ -18,7 +18,6 @@ import xxhash
 
 from warmspare._native import holes
 from warmspare._native import sparse as native
-from warmspare.apply.change import Change
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
 from warmspare.apply.pieced_blocks import PiecedBlocks
@@ -32,6 +31,7 @@ from warmspare.model.units import BLOCK_BYTES, block_bytes, block_count
 from warmspare.observe.events import Meter
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, pack_objects, ranges
 from warmspare.repository.chain import Repository
+from warmspare.repository.history.change import Change
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.state.replica_record import REPLICA

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from warmspare.apply.change import Change, change
 from warmspare.apply.damage import Damage
 from warmspare.apply.merge import Held, Merge
 from warmspare.apply.replica import Replica
@@ -27,6 +26,7 @@ from warmspare.observe.kinds.finding_events import DamagedFrame
 from warmspare.observe.kinds.repository_events import StateRebuild
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.change import Change, change
 from warmspare.repository.history.step import Step
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError

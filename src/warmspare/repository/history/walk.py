@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format import descent
-from warmspare.format.restore_point import Disk
+from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.format.retention import Fold, Retention
 from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.repository.chain import Point, Repository
@@ -114,8 +114,8 @@ async def ancestors(repository: Repository, head: Point, *, ahead: int = 1) -> A
             yield Step(point, before, fold)
             if before is None:
                 return
-            for number in _downwards(record, before.sequence, ahead):
-                if number not in read:
+            if before.sequence not in read:
+                for number in _downwards(record, before.sequence, ahead):
                     read[number] = asyncio.create_task(repository.load(vm, number))
             point = await _parent(repository, point, before, read.pop(before.sequence))
     finally:
@@ -172,9 +172,16 @@ def demand_led(repository: Repository, target: Point, last: PointId | None) -> N
         )
 
 
-async def dropped(repository: Repository, vm: VmId, fold: Fold) -> AsyncIterator[Point]:
+async def dropped(repository: Repository, vm: VmId, fold: Fold) -> AsyncGenerator[Point]:
     """The points that a fold stands for, oldest first, out of its descent, each proved to descend from the one before;
     the first of them from the fold's base. IntegrityError, FormatError."""
+    async for _, points in dropped_parts(repository, vm, fold):
+        for point in points:
+            yield point
+
+
+async def dropped_parts(repository: Repository, vm: VmId, fold: Fold) -> AsyncGenerator[tuple[ObjectRef, list[Point]]]:
+    """The same, by the parts of the descent."""
     before, sequence = (fold.base.sha256 if fold.base else None), fold.after
     for part in fold.descent:
         where = repository.where(part.key)
@@ -182,6 +189,7 @@ async def dropped(repository: Repository, vm: VmId, fold: Fold) -> AsyncIterator
         first, records = descent.decode(data, before, where)
         if first != sequence + 1:
             raise IntegrityError("a descent is of other points than its fold", where=where, hint="audit the repository")
+        points: list[Point] = []
         for stored in records:
             sequence += 1
             point = repository.parse(vm, sequence, stored)
@@ -193,7 +201,8 @@ async def dropped(repository: Repository, vm: VmId, fold: Fold) -> AsyncIterator
                     hint="audit the repository",
                 )
             before = point.id.sha256
-            yield point
+            points.append(point)
+        yield part, points
     if sequence + 1 != fold.target.sequence:
         where = repository.where(fold.descent[0].key)
         raise IntegrityError("a descent is of fewer points than its fold", where=where, hint="audit the repository")

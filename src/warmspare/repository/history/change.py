@@ -1,6 +1,7 @@
-"""What becomes of one disk on the way over several steps, as one manifest; owns what of these steps still counts.
+"""What becomes of one disk on the way over several steps, as one manifest; owns which of their manifests still count.
 
-However many restore points a replica is behind, each block is fetched once, as the last of them has it.
+However many restore points a replica is behind, each block is fetched once, as the last of them has it; and what is
+dropped between two points is folded in the same way.
 """
 
 from __future__ import annotations

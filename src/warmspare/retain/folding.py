@@ -1,0 +1,151 @@
+"""One fold made: the manifests between two kept points as one, their records as a descent, mostly dead packs rewritten.
+
+Nothing that is there is changed. What is made is nobody's until a retention record names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import crc32c
+
+from warmspare.format.manifest import Header, ManifestWriter
+from warmspare.format.restore_point import Disk, ObjectRef
+from warmspare.format.retention import Fold, FoldedDisk
+from warmspare.model.columns import distinct
+from warmspare.model.ids import RunId, VmId, vm_key
+from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history.change import Change, change
+from warmspare.repository.history.descents import write_descent
+from warmspare.repository.history.step import Step
+from warmspare.repository.history.walk import descend, dropped_parts
+from warmspare.retain.pack_rewrite import PackRewrite, rewritten, uses, worth
+from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.store import layout
+from warmspare.store.contract import PART_BYTES
+from warmspare.threads import in_thread
+
+WHAT = "temporary space"
+SMALL_PART_BYTES = 64 << 10  # a part of a descent below this is put together with what comes beside it
+
+
+@dataclass(slots=True)
+class Made:
+    """What folds cost until now. read_bytes, written_bytes: of packs; all_written: with manifests and descents. packs:
+    rewritten. live_bytes: of these, what was needed. objects: made."""
+
+    read_bytes: int = 0
+    written_bytes: int = 0
+    all_written: int = 0
+    packs: int = 0
+    live_bytes: int = 0
+    objects: int = 0
+
+
+@dataclass(slots=True)
+class Folding:
+    """Of one VM, in one run. numbers: of its packs. since: what new folds say, RFC 3339 by the store's clock."""
+
+    repository: Repository
+    vm: VmId
+    run: RunId
+    numbers: Iterator[int]
+    scratch: Path
+    since: str
+    priced: bool
+    made: Made = field(default_factory=Made)
+    _parts: int = 0
+
+    async def fold(self, base: Point | None, target: Point) -> Fold:
+        """What stands for all points after `base` up to `target`. IntegrityError, StoreError."""
+        start = base.id if base else None
+        steps = [step async for step in descend(self.repository, self.vm, start, target.id.sequence)]
+        disks = [await self._disk(index, disk, steps, base) for index, disk in enumerate(target.record.disks)]
+        descent = await self._descent(steps)
+        between = target.id.sequence - (base.id.sequence if base else 0) - 1
+        return Fold(target.id, start, between, self.run, self.since, disks, descent)
+
+    async def _disk(self, index: int, disk: Disk, steps: list[Step], base: Point | None) -> FoldedDisk:
+        async with AsyncExitStack() as stack:
+            made = await stack.enter_async_context(change(self.repository, steps, base, disk, self.scratch))
+            found = await in_thread(uses, made.manifest)
+            which = worth(found, priced=self.priced)
+            rewrite = PackRewrite(self.repository, vm_key(self.vm), self.run, self.numbers, index)
+            moved = await rewrite.copy(found, which)
+            with local_io(WHAT, self.scratch):
+                fd, name = tempfile.mkstemp(dir=self.scratch, prefix=".fold-")
+                stack.callback(os.close, fd)
+                Path(name).unlink()
+            end = 0
+
+            def write(data: bytes) -> None:
+                nonlocal end
+                pwrite_all(fd, data, end)
+                end += len(data)
+
+            def anew() -> None:
+                out = ManifestWriter(Header(disk.id, disk.capacity_bytes, self.run, True), write)
+                out.finish(rewritten(made.manifest, out, found, moved, which))
+
+            with local_io(WHAT, self.scratch):
+                await in_thread(anew)
+            key = layout.fold_key(vm_key(self.vm), self.run, steps[-1].point.id.sequence, index)
+            ref = await self._upload(key, fd, end)
+        self.made.read_bytes += rewrite.read_bytes
+        self.made.written_bytes += rewrite.written_bytes
+        self.made.all_written += rewrite.written_bytes + ref.bytes
+        self.made.packs += len(which)
+        self.made.live_bytes += sum(found[number].live_bytes for number in which)
+        self.made.objects += len(moved.refs) + 1
+        return FoldedDisk(disk.id, ref, made.from_nothing, await in_thread(_blocks, made))
+
+    async def _upload(self, key: str, fd: int, length: int) -> ObjectRef:
+        summed, checked = hashlib.sha256(), 0
+        async with self.repository.store.upload(key) as upload:
+            for at in range(0, length, PART_BYTES):
+                data = await in_thread(os.pread, fd, min(PART_BYTES, length - at), at)
+                summed.update(data)
+                checked = crc32c.crc32c(data, checked)
+                await upload.write(data)
+        return ObjectRef(key, length, summed.hexdigest(), checked)
+
+    async def _descent(self, steps: list[Step]) -> list[ObjectRef]:
+        """The records of all that is dropped on this way; parts of before are used again, unless they are small."""
+        out: list[ObjectRef] = []
+        held: list[Point] = []
+        target = steps[-1].point.id.sequence
+
+        async def write() -> None:
+            nonlocal held
+            if held:
+                parts = await write_descent(self.repository, self.vm, self.run, target, held, first_part=self._parts)
+                self._parts += len(parts)
+                self.made.all_written += sum(part.bytes for part in parts)
+                self.made.objects += len(parts)
+                out.extend(parts)
+                held = []
+
+        self._parts = 0
+        for step in steps:
+            if step.fold is not None:
+                async for part, points in dropped_parts(self.repository, self.vm, step.fold):
+                    if part.bytes < SMALL_PART_BYTES:
+                        held += points
+                    else:
+                        await write()
+                        out.append(part)
+            if step.point.id.sequence != target:
+                held.append(step.point)
+        await write()
+        return out
+
+
+def _blocks(made: Change) -> int:
+    """In a worker thread: how many blocks its manifest names."""
+    return sum(distinct(chunk.records.block).size + chunk.zeros.blocks for chunk in made.manifest.chunks())

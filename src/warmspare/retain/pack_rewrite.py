@@ -1,0 +1,253 @@
+"""Frames that a folded manifest still needs, copied out of packs that hold little else; owns which packs that is worth.
+
+Frames are copied as they are and proved by their own checksums on the way. What is read are the frames that are needed,
+and no pack of which none is. docs/operations.md, "What retention costs".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import crc32c
+import numpy as np
+
+from warmspare.errors import FormatError, IntegrityError
+from warmspare.format import frame
+from warmspare.format.chunk import ChunkFrames
+from warmspare.format.manifest import ManifestReader, ManifestWriter
+from warmspare.format.pack import HEADER, PACK_BYTES, PackHeader
+from warmspare.format.packlist import PackRef
+from warmspare.model.columns import U64
+from warmspare.model.ids import PackId, RunId, VmKey
+from warmspare.repository.chain import Repository
+from warmspare.repository.verified_objects import read_sound
+from warmspare.store import layout
+from warmspare.store.contract import PART_BYTES, Upload
+from warmspare.threads import in_thread
+
+SMALL_BYTES = 8 << 20  # packs below this are put together, whatever they hold
+RANGE_BYTES = 4 << 20
+GAP_BYTES = 2 << 10  # between two frames: less to read than to ask for
+AHEAD = 6  # ranges under way
+
+# What S3 asks for in us-east-1 and within a few percent elsewhere, in dollars: a GB kept for a month, 1000 requests.
+MONTH_GB = 0.023
+PUT_1000, GET_1000 = 0.005, 0.0004
+MONTHS = 1.0  # in which a rewrite must have paid for itself
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackUse:
+    """What a manifest needs of one pack. offsets, sizes: of its frames, ascending."""
+
+    ref: PackRef
+    offsets: U64
+    sizes: U64
+
+    @property
+    def live_bytes(self) -> int:
+        return int(self.sizes.sum())
+
+    @property
+    def dead_bytes(self) -> int:
+        return self.ref.bytes - self.live_bytes - HEADER.size
+
+    def ranges(self) -> Iterator[tuple[int, int, slice]]:
+        """(offset, length, which frames) of the requests that bring them."""
+        start = first = 0
+        for index in range(len(self.offsets) + 1):
+            ends = index == len(self.offsets)
+            if index > first:
+                end = int(self.offsets[index - 1] + self.sizes[index - 1])
+                apart = ends or int(self.offsets[index]) - end > GAP_BYTES
+                full = not ends and int(self.offsets[index] + self.sizes[index]) - start > RANGE_BYTES
+                if apart or full:
+                    yield start, end - start, slice(first, index)
+                    first = index
+            if not ends and index == first:
+                start = int(self.offsets[index])
+
+
+def uses(manifest: ManifestReader) -> list[PackUse]:
+    """What a manifest needs, by the index of the pack. FormatError."""
+    names = [np.empty(0, dtype=np.uint64)]
+    sizes = [np.empty(0, dtype=np.uint64)]
+    for chunk in manifest.chunks():
+        names.append(_names(chunk.frames))
+        sizes.append(chunk.frames.size.astype(np.uint64))
+    name, first = np.unique(np.concatenate(names), return_index=True)
+    size = np.concatenate(sizes)[first]
+    pack = (name >> np.uint64(32)).astype(np.int64)
+    cuts = np.searchsorted(pack, np.arange(len(manifest.packs) + 1))
+    offset = name & np.uint64(0xFFFFFFFF)
+    return [
+        PackUse(ref, offset[cuts[index] : cuts[index + 1]], size[cuts[index] : cuts[index + 1]])
+        for index, ref in enumerate(manifest.packs)
+    ]
+
+
+def worth(found: Sequence[PackUse], *, priced: bool) -> set[int]:
+    """Which packs to rewrite, by index. priced: by what S3 asks for; otherwise where more comes back than is written.
+
+    Small ones are put together if there are several, since each is an object of its own to every reader."""
+    small = {index for index, use in enumerate(found) if use.ref.bytes < SMALL_BYTES}
+    out = small if len(small) > 1 else set()
+    for index, use in enumerate(found):
+        if index not in out and use.dead_bytes > 0 and _pays(use, priced=priced):
+            out.add(index)
+    return out
+
+
+def _pays(use: PackUse, *, priced: bool) -> bool:
+    if not priced:
+        return use.dead_bytes * 4 > use.ref.bytes
+    reads = sum(1 for _ in use.ranges())
+    writes = use.live_bytes / PART_BYTES + 2 * use.live_bytes / PACK_BYTES
+    cost = reads * GET_1000 / 1000 + writes * PUT_1000 / 1000
+    # Besides, a byte is not to be written again for less than a quarter of it.
+    return use.dead_bytes * MONTH_GB / 1e9 * MONTHS > cost and use.dead_bytes * 4 > use.live_bytes
+
+
+@dataclass(slots=True)
+class Rewritten:
+    """Where frames of rewritten packs lie now. names: packs and offsets of before, ascending; packs, offsets: of now,
+    by the index in `refs`."""
+
+    refs: list[PackRef]
+    names: U64
+    packs: U64
+    offsets: U64
+
+
+class PackRewrite:
+    """Of one disk. numbers: of the packs of this run, given out once. read_bytes, written_bytes: so far."""
+
+    def __init__(self, repository: Repository, vm: VmKey, run: RunId, numbers: Iterator[int], disk: int) -> None:
+        self._repository, self._vm, self._run, self._numbers, self._disk = repository, vm, run, numbers, disk
+        self.read_bytes = self.written_bytes = 0
+
+    async def copy(self, found: Sequence[PackUse], which: set[int]) -> Rewritten:
+        """Write what is needed of these packs to new ones. IntegrityError of a frame that is damaged, or a pack that is
+        missing; StoreError. Nothing of before is changed."""
+        names: list[tuple[int, int, int]] = []  # name, pack, offset
+        refs: list[PackRef] = []
+        async with aclosing(self._frames(found, which)) as frames:
+            held = await anext(frames, None)
+            while held is not None:
+                identity = PackId(self._run, next(self._numbers))
+                async with self._repository.store.upload(layout.pack_key(self._vm, identity)) as upload:
+                    pack = _Pack(identity, self._disk, upload)
+                    while held is not None and pack.bytes < PACK_BYTES:
+                        index, offset, data = held
+                        names.append((index << 32 | offset, len(refs), pack.bytes))
+                        await pack.add(data)
+                        held = await anext(frames, None)
+                    ref = await pack.finish()
+                refs.append(ref)
+        self.written_bytes += sum(ref.bytes for ref in refs)
+        columns = np.array(sorted(names), dtype=np.uint64).reshape(-1, 3)
+        return Rewritten(refs, columns[:, 0], columns[:, 1], columns[:, 2])
+
+    async def _frames(self, found: Sequence[PackUse], which: set[int]) -> AsyncGenerator[tuple[int, int, memoryview]]:
+        """(index of the pack, offset, bytes) of each frame, in order; a few ranges are read ahead."""
+        todo = ((index, found[index], wanted) for index in sorted(which) for wanted in found[index].ranges())
+        under_way: list[asyncio.Task[tuple[int, int, bytes, PackUse, slice]]] = []
+        try:
+            while True:
+                while len(under_way) < AHEAD and (one := next(todo, None)) is not None:
+                    under_way.append(asyncio.create_task(self._read(*one)))
+                if not under_way:
+                    return
+                index, start, data, use, frames = await under_way.pop(0)
+                view = memoryview(data)
+                for offset, size in zip(use.offsets[frames].tolist(), use.sizes[frames].tolist(), strict=True):
+                    yield index, offset, view[offset - start : offset - start + size]
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _read(
+        self, index: int, use: PackUse, wanted: tuple[int, int, slice]
+    ) -> tuple[int, int, bytes, PackUse, slice]:
+        start, length, frames = wanted
+        key = layout.pack_key(self._vm, use.ref.id)
+        where = self._repository.where(key)
+
+        async def proved(data: bytes) -> bytes:
+            await in_thread(_prove, data, start, use.offsets[frames], use.sizes[frames], where)
+            return data
+
+        try:
+            data = await read_sound(lambda: self._repository.store.get_range(key, start, length), proved)
+        except FormatError as error:
+            raise IntegrityError(
+                error.what, where=error.where, hint="audit the repository; nothing that this names was dropped"
+            ) from error
+        self.read_bytes += length
+        return index, start, data, use, frames
+
+
+def rewritten(
+    manifest: ManifestReader, out: ManifestWriter, found: Sequence[PackUse], moved: Rewritten, which: set[int]
+) -> list[PackRef]:
+    """Write a manifest anew with the places that frames have now. Returns its packs, for the writer's end."""
+    stays = [index for index in range(len(found)) if index not in which]
+    number = np.zeros(len(found), dtype=np.uint32)
+    number[stays] = np.arange(len(stays), dtype=np.uint32)
+    for chunk in manifest.chunks():
+        frames = chunk.frames
+        pack, offset = number[frames.pack], frames.offset.copy()
+        if len(moved.names):
+            name = _names(frames)
+            row = np.minimum(np.searchsorted(moved.names, name), len(moved.names) - 1)
+            goes = moved.names[row] == name
+            pack[goes] = (moved.packs[row[goes]] + np.uint64(len(stays))).astype(np.uint32)
+            offset[goes] = moved.offsets[row[goes]].astype(np.uint32)
+        frames = ChunkFrames(pack, offset, frames.size)
+        out.add(replace(chunk, frames=frames))
+    return [*(found[index].ref for index in stays), *moved.refs]
+
+
+def _names(frames: ChunkFrames) -> U64:
+    """Of each frame its pack and its place there, as one number."""
+    return frames.pack.astype(np.uint64) << np.uint64(32) | frames.offset.astype(np.uint64)
+
+
+def _prove(data: bytes, start: int, offsets: U64, sizes: U64, where: str) -> None:
+    """In a worker thread. FormatError unless each of these is one whole frame."""
+    view = memoryview(data)
+    for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+        frame.decode(view[offset - start : offset - start + size], f"{where}, offset {offset}")
+
+
+class _Pack:
+    """One pack on its way up. bytes: of it until now."""
+
+    def __init__(self, identity: PackId, disk: int, upload: Upload) -> None:
+        self._id, self._upload, self._sha256 = identity, upload, hashlib.sha256()
+        self._part = bytearray(PackHeader(identity, disk).encode())
+        self.bytes = len(self._part)
+        self._crc32c = 0
+
+    async def add(self, data: memoryview) -> None:
+        self._part += data
+        self.bytes += len(data)
+        while len(self._part) >= PART_BYTES:
+            await self._send(PART_BYTES)
+
+    async def _send(self, count: int) -> None:
+        part, self._part = self._part[:count], self._part[count:]
+        self._sha256.update(part)
+        self._crc32c = crc32c.crc32c(bytes(part), self._crc32c)
+        await self._upload.write(part)
+
+    async def finish(self) -> PackRef:
+        """Hand over the rest of it."""
+        if self._part:
+            await self._send(len(self._part))
+        return PackRef(self._id, self.bytes, self._crc32c, self._sha256.digest())
