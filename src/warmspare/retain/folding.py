@@ -97,13 +97,14 @@ class Folding:
                 await in_thread(anew)
             key = layout.fold_key(vm_key(self.vm), self.run, steps[-1].point.id.sequence, index)
             ref = await self._upload(key, fd, end)
+            blocks = await in_thread(_blocks, made)
         self.made.read_bytes += rewrite.read_bytes
         self.made.written_bytes += rewrite.written_bytes
         self.made.all_written += rewrite.written_bytes + ref.bytes
         self.made.packs += len(which)
         self.made.live_bytes += sum(found[number].live_bytes for number in which)
         self.made.objects += len(moved.refs) + 1
-        return FoldedDisk(disk.id, ref, made.from_nothing, await in_thread(_blocks, made))
+        return FoldedDisk(disk.id, ref, made.from_nothing, blocks)
 
     async def _upload(self, key: str, fd: int, length: int) -> ObjectRef:
         summed, checked = hashlib.sha256(), 0
