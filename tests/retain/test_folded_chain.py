@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import Rig, command, flip, made, scribble
+from rig import Rig, command, flip, scribble
 from rigs.stores.retaining import retain
 from warmspare.store.directory.directory_store import DirectoryStore
 
@@ -124,8 +124,8 @@ def test_a_forged_fold_is_noticed(rig: Rig) -> None:
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_copies_that_kept_other_points(rig: Rig, way: str) -> None:
     images = past(rig, 6)
-    there = Rig(rig.home / "there", rig.vm)
-    made(there.repo)
+    there = Rig(rig.home, rig.vm, str(rig.home / "there"))
+    assert command("init", there.repo).code == 0
     copy = ["copy", "--from", rig.repo, "--to", there.repo]
     assert command(*copy).code == 0
     drop(there, [2, 6])
@@ -137,8 +137,8 @@ def test_copies_that_kept_other_points(rig: Rig, way: str) -> None:
     if way == "back":
         drop(there, [6, 9, 10])
         kept = [6, 9, 10]
-        again = Rig(rig.home / "again", rig.vm)
-        made(again.repo)
+        again = Rig(rig.home, rig.vm, str(rig.home / "again"))
+        assert command("init", again.repo).code == 0
         assert command("copy", "--from", there.repo, "--to", again.repo).code == 0
         assert not command("copy", "--from", there.repo, "--to", rig.repo).all("copy.point")
         there = again
