@@ -1,1 +1,1 @@
-"""Retention: which restore points of a VM stay, what stands for those that go, and the space that comes back."""
+"""Which restore points are kept, and why: a policy, and the times that it may go by."""
