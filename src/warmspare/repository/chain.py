@@ -63,7 +63,7 @@ class Repository:
             key = await self._first_vm(after)
             if key is None:
                 return names
-            name = vm_of(key) or await self._long_name(key)
+            name = vm_of(key) or await self.long_name(key)
             if name:
                 names.append(name)
             if len(names) > MOST_VMS:
@@ -81,7 +81,7 @@ class Repository:
                 return key
         return None
 
-    async def _long_name(self, key: VmKey) -> VmId | None:
+    async def long_name(self, key: VmKey) -> VmId | None:
         """The ID of a VM that is too long to be read back from its keys; its points state it."""
         async for info in self.store.list(layout.points_prefix(key)):
             data = await self.store.get(info.key, max_bytes=restore_point.MAX_POINT_BYTES)

@@ -25,7 +25,7 @@ from warmspare.repository.history.change import Change, change
 from warmspare.repository.history.descents import write_descent
 from warmspare.repository.history.step import Step
 from warmspare.repository.history.walk import descend, dropped_parts
-from warmspare.retain.pack_rewrite import PackRewrite, rewritten, uses, worth
+from warmspare.retain.pack_rewrite import PackRewrite, PackUse, rewritten, uses, worth
 from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES
@@ -37,15 +37,17 @@ SMALL_PART_BYTES = 64 << 10  # a part of a descent below this is put together wi
 
 @dataclass(slots=True)
 class Made:
-    """What folds cost until now. read_bytes, written_bytes: of packs; all_written: with manifests and descents. packs:
-    rewritten. live_bytes: of these, what was needed. objects: made."""
+    """What folds cost and bring. folds, dropped: how many, and the points that they stand for anew. read_bytes,
+    written_bytes: of packs. packs: that are rewritten. back_bytes, back_packs: that nothing needs any more once others
+    have ended; without what is written."""
 
+    folds: int = 0
+    dropped: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
-    all_written: int = 0
     packs: int = 0
-    live_bytes: int = 0
-    objects: int = 0
+    back_bytes: int = 0
+    back_packs: int = 0
 
 
 @dataclass(slots=True)
@@ -64,18 +66,41 @@ class Folding:
 
     async def fold(self, base: Point | None, target: Point) -> Fold:
         """What stands for all points after `base` up to `target`. IntegrityError, StoreError."""
-        start = base.id if base else None
-        steps = [step async for step in descend(self.repository, self.vm, start, target.id.sequence)]
+        steps = await self._steps(base, target)
         disks = [await self._disk(index, disk, steps, base) for index, disk in enumerate(target.record.disks)]
         descent = await self._descent(steps)
         between = target.id.sequence - (base.id.sequence if base else 0) - 1
-        return Fold(target.id, start, between, self.run, self.since, disks, descent)
+        return Fold(target.id, base.id if base else None, between, self.run, self.since, disks, descent)
+
+    async def survey(self, base: Point | None, target: Point) -> None:
+        """Add up what the same would cost and bring; nothing is written."""
+        steps = await self._steps(base, target)
+        for disk in target.record.disks:
+            async with change(self.repository, steps, base, disk, self.scratch) as made:
+                found = await in_thread(uses, made.manifest)
+            self._count(made, found, worth(found, priced=self.priced))
+
+    async def _steps(self, base: Point | None, target: Point) -> list[Step]:
+        start = base.id if base else None
+        steps = [step async for step in descend(self.repository, self.vm, start, target.id.sequence)]
+        self.made.folds += 1
+        self.made.dropped += len(steps) - 1
+        return steps
+
+    def _count(self, made: Change, found: list[PackUse], which: set[int]) -> None:
+        stay = sum(use.ref.bytes for index, use in enumerate(found) if index not in which)
+        self.made.back_bytes += made.pack_bytes - stay
+        self.made.back_packs += made.packs - (len(found) - len(which))
+        self.made.packs += len(which)
+        self.made.read_bytes += sum(length for index in which for _, length, _ in found[index].ranges())
+        self.made.written_bytes += sum(found[index].live_bytes for index in which)
 
     async def _disk(self, index: int, disk: Disk, steps: list[Step], base: Point | None) -> FoldedDisk:
         async with AsyncExitStack() as stack:
             made = await stack.enter_async_context(change(self.repository, steps, base, disk, self.scratch))
             found = await in_thread(uses, made.manifest)
             which = worth(found, priced=self.priced)
+            self._count(made, found, which)
             rewrite = PackRewrite(self.repository, vm_key(self.vm), self.run, self.numbers, index)
             moved = await rewrite.copy(found, which)
             with local_io(WHAT, self.scratch):
@@ -98,12 +123,6 @@ class Folding:
             key = layout.fold_key(vm_key(self.vm), self.run, steps[-1].point.id.sequence, index)
             ref = await self._upload(key, fd, end)
             blocks = await in_thread(_blocks, made)
-        self.made.read_bytes += rewrite.read_bytes
-        self.made.written_bytes += rewrite.written_bytes
-        self.made.all_written += rewrite.written_bytes + ref.bytes
-        self.made.packs += len(which)
-        self.made.live_bytes += sum(found[number].live_bytes for number in which)
-        self.made.objects += len(moved.refs) + 1
         return FoldedDisk(disk.id, ref, made.from_nothing, blocks)
 
     async def _upload(self, key: str, fd: int, length: int) -> ObjectRef:
@@ -127,8 +146,6 @@ class Folding:
             if held:
                 parts = await write_descent(self.repository, self.vm, self.run, target, held, first_part=self._parts)
                 self._parts += len(parts)
-                self.made.all_written += sum(part.bytes for part in parts)
-                self.made.objects += len(parts)
                 out.extend(parts)
                 held = []
 

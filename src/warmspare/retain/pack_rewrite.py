@@ -124,11 +124,10 @@ class Rewritten:
 
 
 class PackRewrite:
-    """Of one disk. numbers: of the packs of this run, given out once. read_bytes, written_bytes: so far."""
+    """Of one disk. numbers: of the packs of this run, given out once."""
 
     def __init__(self, repository: Repository, vm: VmKey, run: RunId, numbers: Iterator[int], disk: int) -> None:
         self._repository, self._vm, self._run, self._numbers, self._disk = repository, vm, run, numbers, disk
-        self.read_bytes = self.written_bytes = 0
 
     async def copy(self, found: Sequence[PackUse], which: set[int]) -> Rewritten:
         """Write what is needed of these packs to new ones. IntegrityError of a frame that is damaged, or a pack that is
@@ -148,7 +147,6 @@ class PackRewrite:
                         held = await anext(frames, None)
                     ref = await pack.finish()
                 refs.append(ref)
-        self.written_bytes += sum(ref.bytes for ref in refs)
         columns = np.array(sorted(names), dtype=np.uint64).reshape(-1, 3)
         return Rewritten(refs, columns[:, 0], columns[:, 1], columns[:, 2])
 
@@ -188,7 +186,6 @@ class PackRewrite:
             raise IntegrityError(
                 error.what, where=error.where, hint="audit the repository; nothing that this names was dropped"
             ) from error
-        self.read_bytes += length
         return index, start, data, use, frames
 
 

@@ -11,6 +11,7 @@ vms/<vm>/retention/<generation:010d>.json
 vms/<vm>/folds/<run>/<seq:010d>-<disk index:03d>.manifest
 vms/<vm>/folds/<run>/<seq:010d>-<part:05d>.descent
 vms/<vm>/lease.json
+vms/<vm>/prune.json
 vms/<vm>/failover.json
 index/<shard:02x>.json
 index/whole.json
@@ -35,7 +36,7 @@ _RETENTION = re.compile(r"vms/[A-Za-z0-9_.=-]+/retention/([0-9]{10})\.json")
 _SHARD = re.compile(r"index/([0-9a-f]{2})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
-    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|prune\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
     r"|retention/[0-9]{10}\.json|folds/[^/]+/[0-9]{10}-(?:[0-9]{3}\.manifest|[0-9]{5}\.descent)"
     r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
 )
@@ -161,6 +162,11 @@ def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:
 def lease_key(vm: VmKey) -> str:
     """The lease on a VM."""
     return f"vms/{vm}/lease.json"
+
+
+def prune_lease_key(vm: VmKey) -> str:
+    """The lease on letting points of a VM go, beside which syncs go on."""
+    return f"vms/{vm}/prune.json"
 
 
 def failover_key(vm: VmKey) -> str:

@@ -85,7 +85,7 @@ async def take(store: Store, vm: VmKey) -> VmContents:
             found.newest_s = info.modified_s
         elif _MARK.fullmatch(below):
             found.marks.append(info.key)
-        elif info.key not in (layout.lease_key(vm), layout.failover_key(vm)):
+        elif info.key not in (layout.lease_key(vm), layout.prune_lease_key(vm), layout.failover_key(vm)):
             found.foreign.append(info.key)
     try:
         found.uploads = await store.stale_uploads(found.prefix)

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import Request, RunContext
+from warmspare.engine.retention_rules import RetentionRules
 from warmspare.engine.wiring.dry_run import would
 from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import ConfigError, StoreError, WarmspareError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from warmspare.repository.chain import Point, Repository
     from warmspare.repository.point_choice import Read
+
+LEAST_GRACE_S = 3600.0
 
 
 class InitRequest(Request[list[InitDone]], frozen=True, kw_only=True):
@@ -173,26 +176,38 @@ def listed(point: Point, now_s: float) -> PointListed:
 
 
 class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
-    """Remove objects and uploads that no restore point names and no sync can use any more.
+    """Let restore points go that a policy does not keep, and remove what nothing needs any more: objects of points that
+    were let go before the grace time, and of runs that died, and uploads that never ended.
 
-    vm: only of this ID. older_s: only what the store has had for longer. remove: otherwise only say what would be
-    removed. against: files that tell what was seen of the repository before; reports: where reports are kept; None: the
-    usual place. StoreError where the store did not let all of it be removed.
+    vm: only of this ID. rules: which points are kept, beside or instead of what the configuration says of a VM; where
+    neither says anything, all are. config: whose VMs count; None: the usual file's, if it has some of this repository.
+    A VM that it does not have is left alone unless `vm` names it. grace_s: how long whoever began before has to end.
+    older_s: only what the store has had for longer; None: a week, or the grace time where points are let go. remove:
+    otherwise only say what would be done. against: files that tell what was seen of the repository before; reports:
+    where reports are kept; None: the usual place. StoreError where the store did not let all of it be removed.
     """
 
     vm: str | None = None
-    older_s: float = 7 * 86400.0
+    rules: RetentionRules = RetentionRules()
+    config: Path | None = None
+    grace_s: float = 86400.0
+    older_s: float | None = None
     remove: bool = False
     against: tuple[Path, ...] = ()
     reports: Path | None = None
 
     async def perform(self, run: RunContext) -> PruneDone:
-        from warmspare.audit.repository.removal import Prune
         from warmspare.engine.wiring.audit_end import seen_before
+        from warmspare.engine.wiring.retaining import policies
         from warmspare.model.ids import VmId
+        from warmspare.retain.removal import Prune
 
+        if self.grace_s < LEAST_GRACE_S:
+            hint = f"give {LEAST_GRACE_S / 3600:.0f}h or more: whatever reads a repository has that long to end"
+            raise ConfigError("the grace time is too short", where="--grace", hint=hint)
         uri = self.repository.uri
         known = seen_before(self.against, self.reports, uri, self.vm, run.host)
+        chosen = policies(self.repository, self.config, self.rules, self.vm, self.grace_s)
         store = self.repository.open(run.retrying)
         try:
             found = await Prune(
@@ -203,12 +218,14 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
                 vm=None if self.vm is None else VmId(self.vm),
                 older_s=self.older_s,
                 remove=self.remove,
+                policies=chosen,
             ).run()
         finally:
             await store.close()
         done = PruneDone(
             repository=uri,
             removed=self.remove,
+            points=found.points,
             objects=found.objects,
             bytes=found.bytes,
             uploads=found.uploads,

@@ -114,42 +114,6 @@ class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
         return f"{points}{whose}: {size(self.bytes_changed)} changed, {size(self.bytes_sent)} sent"
 
 
-class PruneObject(Event, frozen=True, kw_only=True, tag="prune.object"):
-    """An object that no restore point names."""
-
-    vm: str
-    key: str
-    bytes: int
-    removed: Annotated[bool, note(description="false without `--yes`, and where the store did not let us")]
-
-    def words(self) -> str:
-        state = "was removed" if self.removed else "is named by no restore point"
-        return f"{self.key} ({size(self.bytes)}) {state}"
-
-
-class PruneDone(Event, frozen=True, kw_only=True, tag="prune.done"):
-    """`prune` is at its end. If anything is left that the store did not let us remove, an error follows."""
-
-    usual = Weight.GOOD
-
-    repository: str
-    removed: bool
-    objects: int
-    bytes: int
-    uploads: int
-    objects_kept: Annotated[int, note(description="too young, or a sync may still use them")]
-    objects_left: Annotated[int, note(description="that the store did not let us remove")]
-    uploads_left: int
-
-    def words(self) -> str:
-        kept = self.objects_kept
-        stay = f"; {kept} that no restore point names stay: too young, or a sync may still use them" if kept else ""
-        if not (self.objects or self.uploads or self.objects_left or self.uploads_left):
-            return f"there is nothing to remove in {self.repository}{stay}"
-        verb = "removed" if self.removed else "would be removed with --yes"
-        return f"{self.objects} objects of {size(self.bytes)} and {self.uploads} unfinished uploads {verb}{stay}"
-
-
 class StateAdopted(FleetEvent, frozen=True, kw_only=True, tag="state.adopted"):
     """The first sync to a copy: it goes on from this point with the state of that repository."""
 
@@ -289,3 +253,99 @@ class StatusDone(Event, frozen=True, kw_only=True, tag="status.done"):
     vms: int
     attention: Annotated[int, note(description="VMs that need somebody; with `--strict` exit code 7")]
     damaged: Annotated[int, note(description="of them, those whose chain is not as it should be; with `--strict` 5")]
+
+
+class PruneObject(Event, frozen=True, kw_only=True, tag="prune.object"):
+    """An object that nothing needs any more: no restore point that is kept names it, nor what stands for others."""
+
+    vm: str
+    key: str
+    bytes: int
+    removed: Annotated[bool, note(description="false without `--yes`, and where the store did not let us")]
+
+    def words(self) -> str:
+        state = "was removed" if self.removed else "is named by no restore point"
+        return f"{self.key} ({size(self.bytes)}) {state}"
+
+
+class PrunePoint(Event, frozen=True, kw_only=True, tag="prune.point"):
+    """`prune`, by a policy: a restore point that stands, and what becomes of it."""
+
+    usual = Weight.ANSWER
+
+    vm: str
+    point: str
+    sequence: int
+    created: str
+    goes: Annotated[bool, note(description="whether it is let go; false: it is kept")]
+    reasons: Annotated[list[str], note(description="why it is kept")]
+    doubt: Annotated[str, note(description="why its time is not to be believed; empty where it is")]
+
+    def words(self) -> str:
+        if self.goes:
+            return f"{self.point}  {self.created}  goes"
+        return f"{self.point}  {self.created}  stays: {', '.join(self.reasons)}"
+
+
+class PruneRefused(Event, frozen=True, kw_only=True, tag="prune.refused"):
+    """No restore point of a VM is let go."""
+
+    usual = Weight.WARNING
+
+    vm: str
+    message: str
+
+    def words(self) -> str:
+        return f"VM {self.vm}: no restore point goes, for {self.message}"
+
+
+class PruneFolds(Event, frozen=True, kw_only=True, tag="prune.folds"):
+    """`prune`, by a policy: what it comes to for one VM."""
+
+    usual = Weight.GOOD
+
+    vm: str
+    policy: Annotated[str, note(description="in words")]
+    points: Annotated[int, note(description="that stood before")]
+    goes: Annotated[int, note(description="of them")]
+    done: Annotated[bool, note(description="false without `--yes`")]
+    folds: Annotated[int, note(description="made, each of which stands for all points between two that are kept")]
+    packs: Annotated[int, note(description="of which what is needed is written anew")]
+    bytes_read: Annotated[int, note(description="of packs, as the next")]
+    bytes_written: int
+    bytes_back: Annotated[int, note(description="of packs, after the grace time; less than 0 where more is written")]
+    packs_back: int
+
+    def words(self) -> str:
+        if not self.goes:
+            return f"VM {self.vm}: all {self.points} restore points are kept ({self.policy or 'no policy'})"
+        verb = "were" if self.done else "would be"
+        return (
+            f"VM {self.vm}: {self.goes} of {self.points} restore points {verb} let go ({self.policy}); "
+            f"{size(self.bytes_read)} of {self.packs} packs {verb} read, {size(self.bytes_written)} written, and "
+            f"{size(max(0, self.bytes_back))} come back after the grace time"
+        )
+
+
+class PruneDone(Event, frozen=True, kw_only=True, tag="prune.done"):
+    """`prune` is at its end. If anything is left that the store did not let us remove, an error follows."""
+
+    usual = Weight.GOOD
+
+    repository: str
+    removed: bool
+    points: Annotated[int, note(description="that are let go now; their objects are removed after the grace time")]
+    objects: int
+    bytes: int
+    uploads: int
+    objects_kept: Annotated[int, note(description="too young, or a sync may still use them")]
+    objects_left: Annotated[int, note(description="that the store did not let us remove")]
+    uploads_left: int
+
+    def words(self) -> str:
+        kept = self.objects_kept
+        stay = f"; {kept} that no restore point names stay: too young, or a sync may still use them" if kept else ""
+        if not (self.objects or self.uploads or self.objects_left or self.uploads_left):
+            return f"there is nothing to remove in {self.repository}{stay}"
+        verb = "removed" if self.removed else "would be removed with --yes"
+        return f"{self.objects} objects of {size(self.bytes)} and {self.uploads} unfinished uploads {verb}{stay}"

@@ -30,7 +30,7 @@ WHAT = "temporary space"
 class Change:
     """Of one disk, to how it is at the last step's point. from_nothing: what the manifest does not name is zeros.
     alone: it is one restore point's own manifest, of which every row is news. bytes: of the manifests that it was made
-    of."""
+    of. packs, pack_bytes: that these name, each once."""
 
     disk: Disk
     manifest: ManifestReader
@@ -38,6 +38,8 @@ class Change:
     from_nothing: bool
     alone: bool
     bytes: int
+    packs: int
+    pack_bytes: int
 
 
 def stated(steps: Sequence[Step], before: Point | None, disk_id: DiskId) -> tuple[list[StepManifest], bool]:
@@ -65,8 +67,10 @@ async def change(
         copies = await shelf.fetch_all([(part.ref, part.name) for part in parts])
         readers = [read_manifest(copy, part) for copy, part in zip(copies, parts, strict=True)]
         where = repository.where(parts[-1].ref.key)
+        packs = sum(len(reader.packs.once()) for reader in readers)  # a pack is of one point, so none counts twice
+        pack_bytes = sum(reader.packs.once().total_bytes for reader in readers)
         if len(readers) == 1:
-            yield Change(disk, readers[0], where, nothing, not parts[0].folded, size)
+            yield Change(disk, readers[0], where, nothing, not parts[0].folded, size, packs, pack_bytes)
             return
         with local_io(WHAT, scratch):
             fd, name = tempfile.mkstemp(dir=scratch, prefix=".folded-")
@@ -75,7 +79,7 @@ async def change(
             with local_io(WHAT, scratch):
                 length = await in_thread(_fold, readers, Header(disk.id, disk.capacity_bytes, parts[-1].run, True), fd)
             reader = ManifestReader(lambda at, count: os.pread(fd, count, at), length, where)
-            yield Change(disk, reader, where, nothing, False, size)
+            yield Change(disk, reader, where, nothing, False, size, packs, pack_bytes)
         finally:
             os.close(fd)
 

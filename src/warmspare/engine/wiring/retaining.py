@@ -1,0 +1,86 @@
+"""Which points of which VM are kept: by the configuration's policy, and by what is said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warmspare.engine.repository_place import RepositoryPlace
+from warmspare.engine.retention_rules import RetentionRules
+from warmspare.engine.wiring.fleet_expected import FleetExpected
+from warmspare.model.ids import VmId, vm_key
+from warmspare.retain.policy import RetentionPolicy
+from warmspare.retain.removal import Policies
+
+if TYPE_CHECKING:
+    from warmspare.config.retention_settings import RetentionSettings
+
+
+def policies(
+    place: RepositoryPlace, config: Path | None, rules: RetentionRules, vm: str | None, grace_s: float
+) -> Policies | None:
+    """Of that repository. config: whose VMs count. rules: beside it. vm: the only one that is meant. None where nothing
+    says which points are kept. ConfigError."""
+    from warmspare.config.load import load
+    from warmspare.engine.host_places import config_path
+
+    named = config or place.config
+    path = config_path(named)
+    fleet: FleetExpected | None = None
+    if named is not None or path.exists():
+        fleet = FleetExpected.of(load(path), place.uri, named)
+        if named is None and not fleet.vms:
+            fleet = None  # the usual file is of other repositories
+    chosen = _Chosen(rules, fleet, vm)
+    return Policies(chosen, _no_holds, None, grace_s) if chosen.says_anything else None
+
+
+async def _no_holds(vm: VmId) -> Mapping[int, Sequence[str]]:
+    return {}
+
+
+class _Chosen:
+    """The policy of a VM, by its ID and its name in the repository."""
+
+    def __init__(self, rules: RetentionRules, fleet: FleetExpected | None, wanted: str | None) -> None:
+        self._rules, self._fleet, self._wanted = rules, fleet, wanted
+
+    @property
+    def says_anything(self) -> bool:
+        said = self._rules != RetentionRules()
+        return said or bool(self._fleet and any(not _empty(vm.policy.retention) for vm in self._fleet.vms))
+
+    def __call__(self, vm: VmId, name: str) -> RetentionPolicy | None:
+        base = self._configured(vm, name)
+        if base is None and self._fleet is not None and self._wanted is None:
+            return None  # nobody protects it any more; what is left of it is all there is
+        policy = RetentionPolicy(**asdict(self._rules.over(base or _none())))
+        return None if policy.empty and self._rules == RetentionRules() else policy
+
+    def _configured(self, vm: VmId, name: str) -> RetentionSettings | None:
+        if self._fleet is None:
+            return None
+        found = [one for one in self._fleet.alone if _is(one.find.by, one.find.value, vm, name)]
+        if found:
+            return found[0].policy.retention
+        # Whom a folder or a tag means vCenter knows; so they count if they agree.
+        several = {one.policy.retention for one in self._fleet.vms if one.find.several}
+        return several.pop() if len(several) == 1 else None
+
+
+def _is(by: str, value: str, vm: VmId, name: str) -> bool:
+    if by == "instance_uuid":
+        return vm_key(VmId(value)) == vm_key(vm)
+    return name == (value.rpartition("/")[2] if by == "path" else value)
+
+
+def _none() -> RetentionSettings:
+    from warmspare.config.retention_settings import RetentionSettings
+
+    return RetentionSettings()
+
+
+def _empty(settings: RetentionSettings) -> bool:
+    return RetentionPolicy(**asdict(settings)).empty

@@ -1,0 +1,73 @@
+"""What somebody may still need of a VM's objects: named by points, folds and retention records; owns the reading of it.
+
+Only pack lists are asked of manifests, and each is read once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from warmspare.format.manifest import ManifestReader
+from warmspare.format.restore_point import ObjectRef
+from warmspare.model.ids import PackId, vm_key
+from warmspare.repository.chain import Repository
+from warmspare.repository.verified_objects import SMALL_BYTES, fetched, verified_bytes
+from warmspare.retain.standing import Standing
+from warmspare.side_by_side import side_by_side
+from warmspare.store import layout
+from warmspare.threads import in_thread
+
+AT_ONCE = 16
+
+
+class Named:
+    """Keys that are needed. packs: with their sizes, where they came by a manifest."""
+
+    def __init__(self, repository: Repository, found: Standing, scratch: Path) -> None:
+        self._repository, self._found, self._scratch = repository, found, scratch
+        self._key = vm_key(found.vm)
+        self.keys: set[str] = set()
+        self._manifests: dict[str, ObjectRef] = {}
+
+    async def gather(self) -> set[str]:
+        """All of them. IntegrityError where a manifest is missing or damaged; StoreError."""
+        await self._of_points()
+        for one in self._found.in_use:
+            self.keys.add(layout.retention_key(self._key, one.record.generation))
+            for fold in one.record.folds:
+                self.keys.update(fold.keys())
+                self._manifests.update({disk.manifest.key: disk.manifest for disk in fold.disks})
+        await side_by_side(self._packs, list(self._manifests.values()), AT_ONCE)
+        return self.keys
+
+    async def _of_points(self) -> None:
+        by_all = self._found.by_all
+        stays = [number for number in self._found.points if by_all is None or not by_all.dropped(number)]
+
+        async def name(number: int) -> None:
+            point = await self._repository.load(self._found.vm, number)
+            folded = by_all is not None and by_all.of_target(number) is not None
+            self.keys.add(layout.point_key(self._key, number))
+            for disk in point.record.disks:
+                if disk.checkpoint:
+                    self.keys.add(disk.checkpoint.table.key)
+                if not folded:
+                    self.keys.add(disk.manifest.key)
+                    self._manifests[disk.manifest.key] = disk.manifest
+
+        await side_by_side(name, stays, AT_ONCE)
+
+    async def _packs(self, ref: ObjectRef) -> None:
+        what = f"the manifest {ref.key}"
+        if ref.bytes <= SMALL_BYTES:
+            data = await verified_bytes(self._repository, ref, what)
+            reader = ManifestReader(lambda at, size: data[at : at + size], len(data), self._repository.where(ref.key))
+            packs = [pack.id for pack in reader.packs]
+        else:
+            async with fetched(self._repository, ref, self._scratch, what) as copy:
+                large = await in_thread(ManifestReader, copy.read_at, copy.total_bytes, copy.where)
+                packs = [pack.id for pack in large.packs]
+        self.keys.update(self._pack_key(pack) for pack in packs)
+
+    def _pack_key(self, pack: PackId) -> str:
+        return layout.pack_key(self._key, pack)
