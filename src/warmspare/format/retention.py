@@ -58,8 +58,8 @@ class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def disk(self, disk_id: DiskId) -> FoldedDisk | None:
         return next((disk for disk in self.disks if disk.id == disk_id), None)
 
-    def keys(self) -> Iterator[str]:
-        """Of all objects that it names itself; its manifests name packs."""
+    def named(self) -> Iterator[str]:
+        """The keys of all objects that it names itself; its manifests name packs."""
         for disk in self.disks:
             yield disk.manifest.key
         for part in self.descent:

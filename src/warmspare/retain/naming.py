@@ -35,7 +35,7 @@ class Named:
         for one in self._found.in_use:
             self.keys.add(layout.retention_key(self._key, one.record.generation))
             for fold in one.record.folds:
-                self.keys.update(fold.keys())
+                self.keys.update(fold.named())
                 self._manifests.update({disk.manifest.key: disk.manifest for disk in fold.disks})
         await side_by_side(self._packs, list(self._manifests.values()), AT_ONCE)
         return self.keys

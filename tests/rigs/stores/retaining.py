@@ -56,7 +56,7 @@ async def _removed(repository: Repository, vm: VmId, keep: set[int], record: Ret
         named.add(layout.point_key(key, sequence))
         named |= {disk.checkpoint.table.key for disk in point.record.disks if disk.checkpoint}
         fold = record.of_target(sequence)
-        named |= set(fold.keys()) if fold else set()
+        named |= set(fold.named()) if fold else set()
         for disk in point.record.disks:
             stated = fold.disk(disk.id) if fold else None
             ref = stated.manifest if stated else disk.manifest

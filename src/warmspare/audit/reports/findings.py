@@ -57,6 +57,7 @@ class FindingKind(StrEnum):
     POINT_MISSING = "point-missing"
     POINT_FORKED = "point-forked"
     POINT_ROLLED_BACK = "point-rolled-back"
+    FOLD_BROKEN = "fold-broken"
     TABLE_ROOT = "table-root"
     BLOCK_UNRECOVERABLE = "block-unrecoverable"
     # the source
@@ -180,6 +181,12 @@ ABOUT: dict[FindingKind, About[Severity]] = {
         Severity.ERROR,
         "a restore point that was here before is gone",
         "put it back from a copy or the bucket's versions",
+    ),
+    FindingKind.FOLD_BROKEN: About(
+        Severity.ERROR,
+        "what stands for restore points that were let go does not fit the points that it names, so it proves nothing "
+        "of them: it was damaged or forged, or its writer had a bug",
+        _COPY,
     ),
     FindingKind.TABLE_ROOT: About(
         Severity.ERROR,

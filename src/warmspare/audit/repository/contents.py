@@ -22,38 +22,44 @@ _FORMS = {"packs": (6, "pack"), "manifests": (3, "manifest"), "tables": (3, "tab
 _KINDS = tuple(_FORMS)
 _POINT = re.compile(r"points/([0-9]{10})\.json")
 _MARK = re.compile(r"marks/[0-9]{10}-[0-9a-f]{16}\.json")
+_FOLDED = re.compile(r"folds/[0-9a-f]{32}/[0-9]{10}-(?:[0-9]{3}\.manifest|[0-9]{5}\.descent)")
 _LEASE_BYTES = 16 << 10
 
 
 @dataclass(slots=True)
 class VmContents:
-    """One VM. points: sequences, ascending. marks: keys of what the next sync is to read again. foreign:
-    keys that no version of the format gives. uploads: None where we may not list them, no_uploads: why. live: whether a
-    run may be at work. unnamed: by (kind, run, number), packed: when the store got the object, and its size."""
+    """One VM. points: sequences, ascending. marks: keys of what the next sync is to read again. generations: of
+    retention records, ascending. foreign: keys that no version of the format gives. uploads: None where we may not list them,
+    no_uploads: why. live: whether a run may be at work. unnamed: by (kind, run, number), packed: when the store got the
+    object, and its size. folded: the same by key, of what stands for points that were let go."""
 
     vm: VmKey
     points: list[int] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     uploads: list[StaleUpload] | None = None
     no_uploads: StoreError | None = None
     live: bool = False
     newest_s: float = 0.0  # when the store got the newest record
     unnamed: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    folded: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
         return layout.vm_prefix(self.vm)
 
     def name(self, key: str) -> None:
-        """A restore point names this object."""
+        """A restore point names this object, or what stands for one."""
         packed = _pack(key.removeprefix(self.prefix))
         if packed is not None:
             self.unnamed.pop(packed, None)
+        self.folded.pop(key, None)
 
     def left(self) -> list[tuple[str, int, int]]:
         """(key, when the store got it, bytes) of what nothing names."""
-        return [(self.prefix + _unpack(packed), *what) for packed, what in sorted(self.unnamed.items())]
+        of_runs = [(self.prefix + _unpack(packed), *what) for packed, what in sorted(self.unnamed.items())]
+        return of_runs + [(key, *what) for key, what in sorted(self.folded.items())]
 
 
 def _pack(below: str) -> bytes | None:
@@ -83,6 +89,10 @@ async def take(store: Store, vm: VmKey) -> VmContents:
         elif match := _POINT.fullmatch(below):
             found.points.append(int(match[1]))
             found.newest_s = info.modified_s
+        elif (generation := layout.parse_retention_key(info.key)) is not None:
+            found.generations.append(generation)
+        elif _FOLDED.fullmatch(below):
+            found.folded[info.key] = (int(info.modified_s), info.bytes)
         elif _MARK.fullmatch(below):
             found.marks.append(info.key)
         elif info.key not in (layout.lease_key(vm), layout.prune_lease_key(vm), layout.failover_key(vm)):

@@ -12,6 +12,7 @@ from enum import Enum
 from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
+from warmspare.audit.repository.folds import Folds, read_folds
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
@@ -54,12 +55,20 @@ class Link:
 @dataclass(slots=True)
 class Chain:
     """One VM's. vm: as its points state it. name: what the newest point that can be read calls it. newest:
-    sequence, 0 if it has no point. links: those that can be read, by sequence."""
+    sequence, 0 if it has no point. links: those that can be read, by sequence; of points that were let go out of what
+    stands for them. folds: that. letting_go: whether records are there of points that were let go."""
 
     vm: VmId
     newest: int
     name: str = ""
     links: dict[int, Link] = field(default_factory=dict)
+    folds: Folds = field(default_factory=Folds)
+    letting_go: bool = False
+
+    @property
+    def kept(self) -> list[int]:
+        """The sequences of all points that are to be there, ascending."""
+        return list(self.folds.kept(self.newest))
 
     @property
     def head(self) -> Link | None:
@@ -91,7 +100,8 @@ async def read_chain(
 ) -> Chain:
     """Read every record and judge it. called: the VM as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
-    if chain.newest - len(inventory.points) > MOST_MISSING:
+    chain.folds = await read_folds(store, inventory, called, findings)
+    if chain.newest - len(inventory.points) - len(chain.folds.points) > MOST_MISSING:
         raise IntegrityError(
             f"more than {MOST_MISSING} restore points are missing below number {chain.newest}, which no sender made so",
             where=f"{store.uri.rstrip('/')}/{layout.point_key(inventory.vm, chain.newest)}",
@@ -128,9 +138,41 @@ async def read_chain(
             continue
         chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
         chain.links[sequence] = Link(sequence, digest, record.parent)
+    _take_dropped(chain, inventory, findings)
+    chain.letting_go = any(chain.folds.drops(sequence) for sequence in inventory.points)
     _compare(chain, inventory, seen, findings)
     _prove(chain, inventory, unread, findings)
     return chain
+
+
+def _take_dropped(chain: Chain, inventory: VmContents, findings: Findings) -> None:
+    """The points that were let go, and the folds held against the points that they lead to and begin at. The last one
+    counts for nothing where another point stands there than it leads to: a copy made it and died, a sync went on."""
+    last = max(chain.folds.by_target, default=0)
+    if (stands := chain.links.get(last)) and stands.sha256 != chain.folds.by_target[last].target.sha256:
+        gone = chain.folds.by_target.pop(last)
+        chain.folds.points = {number: one for number, one in chain.folds.points.items() if number <= gone.after}
+    for sequence, point in chain.folds.points.items():
+        link = chain.links.setdefault(sequence, Link(sequence, point.sha256, point.parent))
+        if link.sha256 != point.sha256:
+            findings.add(
+                FindingKind.POINT_FORKED,
+                point=link.label,
+                key=layout.point_key(inventory.vm, sequence),
+                expected=f"SHA-256 {point.sha256}, as what stands for it says",
+                actual=f"SHA-256 {link.sha256}",
+            )
+    for target, fold in chain.folds.by_target.items():
+        for stated in (fold.target, *([fold.base] if fold.base else [])):
+            there = chain.links.get(stated.sequence)
+            if there is not None and there.sha256 != stated.sha256:
+                findings.add(
+                    FindingKind.FOLD_BROKEN,
+                    point=there.label,
+                    key=layout.retention_key(inventory.vm, inventory.generations[-1]),
+                    expected=f"SHA-256 {there.sha256} of restore point {stated.sequence}",
+                    actual=f"SHA-256 {stated.sha256}, in the fold that leads to number {target}",
+                )
 
 
 def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], findings: Findings) -> None:
@@ -169,7 +211,7 @@ def _prove(chain: Chain, inventory: VmContents, unread: set[int], findings: Find
     for sequence in range(chain.newest, 0, -1):
         link = chain.links.get(sequence)
         if link is None:
-            if sequence not in unread:
+            if sequence not in unread and not chain.folds.drops(sequence):
                 key = layout.point_key(inventory.vm, sequence)
                 findings.add(
                     FindingKind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing"

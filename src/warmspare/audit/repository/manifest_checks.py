@@ -6,6 +6,7 @@ Owns what an audit asks of a manifest, from the place of its frames to its total
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +16,10 @@ from warmspare.errors import FormatError
 from warmspare.format import pack
 from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, Totals
-from warmspare.format.restore_point import Disk, RestorePoint
+from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
+from warmspare.format.retention import Fold
 from warmspare.model import masks
-from warmspare.model.ids import VmKey
+from warmspare.model.ids import RunId, VmKey
 from warmspare.threads import in_thread
 
 
@@ -54,11 +56,31 @@ class Manifest:
                 raise FormatError("a manifest names a frame outside of its pack", where=self._copy.where)
 
 
+@dataclass(frozen=True, slots=True)
+class StatedManifest:
+    """What a record, or what stands for it and others, states of a disk. ref, run: of its manifest. from_nothing: what
+    it does not name is zeros, whatever was there before."""
+
+    disk: Disk
+    ref: ObjectRef
+    run: RunId
+    folded: bool = False
+    from_nothing: bool = False
+
+    @classmethod
+    def of(cls, record: RestorePoint, disk: Disk, fold: Fold | None) -> StatedManifest | None:
+        """None where the fold says nothing of the disk."""
+        if fold is None:
+            return cls(disk, disk.manifest, record.run)
+        folded = next((one for one in fold.disks if one.id == disk.id), None)
+        return cls(disk, folded.manifest, fold.run, True, folded.from_nothing) if folded else None
+
+
 async def open_manifest(
-    objects: ObjectChecks, vm: VmKey, record: RestorePoint, disk: Disk, place: FindingPlace, *, quiet: bool
+    objects: ObjectChecks, vm: VmKey, manifest: StatedManifest, place: FindingPlace, *, quiet: bool
 ) -> Manifest | None:
-    """The manifest of a disk; None, with findings unless `quiet`, where it is not what the record states."""
-    stated = Stated.of(disk.manifest)
+    """The manifest of a disk; None, with findings unless `quiet`, where it is not what is stated."""
+    stated, disk = Stated.of(manifest.ref), manifest.disk
     there = await objects.look(stated, place, quiet=quiet)
     copy = await objects.fetch(stated, place, describe, quiet=quiet or not there)
     if copy is None:
@@ -66,7 +88,8 @@ async def open_manifest(
     try:
         reader = await in_thread(ManifestReader, copy.read_at, copy.bytes, copy.where)
         head = reader.header
-        if (head.disk_id, head.capacity_bytes, head.run) != (disk.id, disk.capacity_bytes, record.run):
+        said = (head.disk_id, head.capacity_bytes, head.run, head.folded)
+        if said != (disk.id, disk.capacity_bytes, manifest.run, manifest.folded):
             raise FormatError("the record names a manifest of another disk or run", where=copy.where)
         return Manifest(objects, copy, reader, vm)
     except FormatError as error:

@@ -196,7 +196,7 @@ class RepositoryAudit:
         assert chain.head
         left = keeper.load()
         if left and not _same_way(left, chain):
-            left = None
+            left = None  # also where points were let go since: the image is that of a point that is no more
         if left is None:
             keeper.forget()
         else:
@@ -204,7 +204,14 @@ class RepositoryAudit:
         head = chain.head
         for attempt in (1, 2):
             progress = left or DeepProgress(
-                FORMAT, identity, inventory.vm, secrets.token_hex(8), now_text(), head.sequence, head.sha256
+                FORMAT,
+                identity,
+                inventory.vm,
+                secrets.token_hex(8),
+                now_text(),
+                head.sequence,
+                head.sha256,
+                retention=chain.folds.sha256,
             )
             self._meter.total_bytes = walk.pack_bytes
             deep = Deep(objects, walk, chain, inventory.vm, progress, keeper, self._meter)
@@ -288,6 +295,12 @@ class RepositoryAudit:
                 "nobody names"
             )
             return
+        if chain.letting_go:
+            self._notes.append(
+                f"{called}: restore points that were let go are there until the grace time is over, so objects that "
+                "nothing names are not judged"
+            )
+            return
         for key, modified_s, size in inventory.left():
             self._sums.orphans += 1
             self._sums.orphan_bytes += size
@@ -302,10 +315,11 @@ class RepositoryAudit:
 
 
 def _same_way(left: DeepProgress, chain: Chain) -> bool:
-    """Whether the points that an interrupted audit judged are those of the chain."""
+    """Whether the points that an interrupted audit judged are those of the chain, and come to in the same way."""
     target, at = chain.links.get(left.target), chain.links.get(left.at)
     return (
         target is not None
+        and left.retention == chain.folds.sha256
         and target.sha256 == left.target_sha256
         and (left.at_sha256 in ("", at.sha256 if at else "-"))
     )

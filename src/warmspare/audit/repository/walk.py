@@ -16,7 +16,7 @@ from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
 from warmspare.audit.repository.losses import Losses, lost_with
-from warmspare.audit.repository.manifest_checks import Manifest, malformed, open_manifest
+from warmspare.audit.repository.manifest_checks import Manifest, StatedManifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
 from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks, Stated
 from warmspare.errors import FormatError, NotFoundError
@@ -36,7 +36,8 @@ from warmspare.threads import in_thread
 class DiskWalk:
     """A disk on its way. known: whether `table` is that of the point last walked. inherits: 1 for each block of which
     any record inherits pages. broken: label of the first point from which on the chain does not tell what the disk
-    holds, "" while it does. disk: as last stated. bad_packs: keys of those that were found wrong.
+    holds, "" while it does. disk: as last stated, and by which manifest. bad_packs: keys of those that were found
+    wrong.
     """
 
     table: ChainTable
@@ -46,6 +47,7 @@ class DiskWalk:
     known: bool = True
     broken: str = ""
     bad_packs: set[str] = field(default_factory=set)
+    manifest_key: str = ""
 
 
 def inheriting(records: Records, capacity_bytes: int) -> U32:
@@ -73,14 +75,15 @@ class PointWalk:
     async def run(self) -> None:
         """StoreError; findings for all else."""
         before: RestorePoint | None = None
-        for sequence in range(1, self._chain.newest + 1):
+        first = True
+        for sequence in self._chain.kept:
             link = self._chain.links.get(sequence)
             record = await self._record(link) if link else None
             if link is None or record is None:
                 self._lose_way(str(sequence))
             else:
-                await self._point(link, record, before, first=sequence == 1)
-            before = record
+                await self._point(link, record, before, first=first)
+            before, first = record, False
         self.head = before
 
     async def _record(self, link: Link) -> RestorePoint | None:
@@ -110,9 +113,11 @@ class PointWalk:
     async def _point(self, link: Link, record: RestorePoint, before: RestorePoint | None, *, first: bool) -> None:
         self.points += 1
         doubted = link.proof is Proof.DOUBTED
+        fold = self._chain.folds.by_target.get(link.sequence)
         for disk in record.disks:
             place = FindingPlace(link.label, disk.id)
-            walk = self._disk(disk, before, link, first=first)
+            stated = StatedManifest.of(record, disk, fold)
+            walk = self._disk(disk, before, link, first=first, anew=bool(stated and stated.from_nothing))
             if walk.disk.capacity_bytes > disk.capacity_bytes and not doubted:
                 self._findings.add(
                     FindingKind.OBJECT_MALFORMED,
@@ -123,8 +128,21 @@ class PointWalk:
                     expected=f"at least the {walk.disk.capacity_bytes} bytes that the disk had before",
                 )
             walk.disk = disk
-            self._inventory.name(disk.manifest.key)
-            manifest = await open_manifest(self._objects, self._vm, record, disk, place, quiet=doubted)
+            if stated is None:
+                self._findings.add(
+                    FindingKind.FOLD_BROKEN,
+                    point=link.label,
+                    disk=disk.id,
+                    key=layout.retention_key(self._vm, self._inventory.generations[-1]),
+                    expected="a manifest of the disk",
+                    actual="nothing of it",
+                )
+                self.complete = False
+                walk.known, walk.broken = False, walk.broken or link.label
+                continue
+            walk.manifest_key = stated.ref.key
+            self._inventory.name(stated.ref.key)
+            manifest = await open_manifest(self._objects, self._vm, stated, place, quiet=doubted)
             if manifest is None:
                 self.complete = False
                 walk.known, walk.broken = False, walk.broken or link.label
@@ -137,9 +155,10 @@ class PointWalk:
                 own = disk.checkpoint.sequence == link.sequence
                 await self._checkpoint(disk.checkpoint.table, walk, link, own=own, doubted=doubted)
 
-    def _disk(self, disk: Disk, before: RestorePoint | None, link: Link, *, first: bool) -> DiskWalk:
+    def _disk(self, disk: Disk, before: RestorePoint | None, link: Link, *, first: bool, anew: bool) -> DiskWalk:
+        """anew: it begins as zeros, whatever it was before."""
         walk = self.disks.get(disk.id)
-        if walk is not None and (before is None or before.disk(disk.id) is not None):
+        if walk is not None and not anew and (before is None or before.disk(disk.id) is not None):
             return walk
         scratch = self._objects.scratch
         if walk is not None:  # it was taken out of the VM and came back: it begins as zeros
@@ -147,7 +166,7 @@ class PointWalk:
         # What blocks are inherited anywhere in the chain may name too many; so one column does for all of it.
         inherits = walk.inherits if walk else PageColumn(scratch.file(), np.uint8)
         walk = DiskWalk(ChainTable(scratch), Losses(scratch.file()), inherits, disk)
-        if before is None and not first:  # whether the disk was there before nobody knows
+        if before is None and not first and not anew:  # whether the disk was there before nobody knows
             walk.known, walk.broken = False, link.label
         self.disks[disk.id] = walk
         return walk
@@ -165,7 +184,7 @@ class PointWalk:
             await in_thread(self._records, manifest, walk, bad)
         except FormatError as error:
             walk.known, walk.broken = False, walk.broken or place.point
-            malformed(self._objects, walk.disk.manifest.key, place, error)
+            malformed(self._objects, walk.manifest_key, place, error)
 
     @staticmethod
     def _records(manifest: Manifest, walk: DiskWalk, bad: U32) -> None:

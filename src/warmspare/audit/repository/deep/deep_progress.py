@@ -20,7 +20,7 @@ from warmspare.model.ids import DiskId, VmKey
 from warmspare.model.masks import FULL_MASK
 from warmspare.model.units import MAX_CAPACITY_BYTES
 from warmspare.observe.events import Events
-from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, is_moment
+from warmspare.outside.records import Block, Count, Line, Moment, Seconds, Sequence, Sha256, Sha256OrNone, is_moment
 from warmspare.outside.regular_files import open_regular
 from warmspare.state.local_files import encode_record, local_io, make_void, pwrite_all, read_record, write_record
 from warmspare.state.page_file import PageFile
@@ -57,7 +57,7 @@ class DeepProgress(msgspec.Struct):
 
     target: the newest point to judge, and its SHA-256. at: the point that is being judged, its SHA-256, and of its disk
     number `disk` how many chunks are done; packs: those proved of it. pending: belongs to the last of these chunks; may
-    have been made or not.
+    have been made or not. retention: SHA-256 of the record that says which points are left; "" without one.
     """
 
     format: Count
@@ -80,6 +80,7 @@ class DeepProgress(msgspec.Struct):
     pending: Pending | None = None
     findings: list[Finding] = []
     left_out: Count = 0
+    retention: Sha256OrNone = ""
 
     def __post_init__(self) -> None:
         if not is_moment(self.began) or self.at > self.target:

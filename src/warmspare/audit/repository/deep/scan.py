@@ -31,7 +31,7 @@ from warmspare.audit.repository.deep.verify import (
 )
 from warmspare.audit.repository.descent import Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
-from warmspare.audit.repository.manifest_checks import Manifest, open_manifest
+from warmspare.audit.repository.manifest_checks import Manifest, StatedManifest, open_manifest
 from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks
 from warmspare.audit.repository.scratch import Scratch
 from warmspare.audit.repository.walk import PointWalk
@@ -117,8 +117,10 @@ class Deep:
         self._judged = judged
         before: RestorePoint | None = None
         known_before = True
+        kept = [sequence for sequence in self._chain.kept if sequence <= self.progress.target]
+        earlier = [sequence for sequence in kept if sequence < self.progress.at]
         try:
-            for sequence in range(max(1, self.progress.at - 1), self.progress.target + 1):
+            for sequence in kept[max(len(earlier) - 1, 0) :]:
                 record = await self._record(sequence)
                 if sequence >= self.progress.at:
                     await self._point(sequence, record, before, known_before=known_before)
@@ -157,14 +159,17 @@ class Deep:
             image = self._image(disk)
             if index < progress.disk:
                 continue
-            if (before is not None and before.disk(disk.id) is None) and (index > progress.disk or not progress.chunks):
+            stated = StatedManifest.of(record, disk, self._chain.folds.by_target.get(sequence))
+            anew = bool(stated and stated.from_nothing)
+            begins = anew or (before is not None and before.disk(disk.id) is None)
+            if begins and (index > progress.disk or not progress.chunks):
                 image.restart()
             if index > progress.disk:
                 progress.disk, progress.chunks, progress.packs = index, 0, []
-            if not known_before and not image.capacity_bytes:
+            if stated is None or (not known_before and not image.capacity_bytes and not anew):
                 image.stopped = link.label
-            if not image.stopped:
-                await self._disk(record, disk, image, FindingPlace(link.label, disk.id))
+            if stated is not None and not image.stopped:
+                await self._disk(stated, image, FindingPlace(link.label, disk.id))
             image.losses.at(sequence)
             image.capacity_bytes = disk.capacity_bytes
             progress.disk, progress.chunks, progress.packs = index + 1, 0, []
@@ -186,15 +191,16 @@ class Deep:
 
     # one disk of one point
 
-    async def _disk(self, record: RestorePoint, disk: Disk, image: ScannedDisk, place: FindingPlace) -> None:
-        manifest = await open_manifest(self._judged, self._vm, record, disk, place, quiet=True)
+    async def _disk(self, stated: StatedManifest, image: ScannedDisk, place: FindingPlace) -> None:
+        disk = stated.disk
+        manifest = await open_manifest(self._judged, self._vm, stated, place, quiet=True)
         if manifest is None:
             image.stopped = place.point
             self._mine.add(
                 FindingKind.BLOCK_UNRECOVERABLE,
                 point=place.point,
                 disk=disk.id,
-                key=disk.manifest.key,
+                key=stated.ref.key,
                 offset=0,
                 length=disk.capacity_bytes,
                 expected="its manifest",
