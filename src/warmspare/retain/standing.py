@@ -126,9 +126,14 @@ async def _settled(repository: Repository, records: Sequence[StoredRetention], g
     wrong."""
     if not records:
         return 0
-    store_s, host_s = await repository.store.now() - grace_s, time.time() - grace_s
+    store_s, host_s = await repository.store.now() - grace_s, host_now_s() - grace_s
     old = [one.modified_s <= store_s and _made_s(one.record) <= host_s for one in records]
     return old.index(False) if False in old else len(old)
+
+
+def host_now_s() -> float:
+    """The time by this host's clock, Unix seconds."""
+    return time.time()
 
 
 def _made_s(record: Retention) -> float:

@@ -29,9 +29,9 @@ _LEASE_BYTES = 16 << 10
 @dataclass(slots=True)
 class VmContents:
     """One VM. points: sequences, ascending. marks: keys of what the next sync is to read again. generations: of
-    retention records, ascending. foreign: keys that no version of the format gives. uploads: None where we may not list them,
-    no_uploads: why. live: whether a run may be at work. unnamed: by (kind, run, number), packed: when the store got the
-    object, and its size. folded: the same by key, of what stands for points that were let go."""
+    retention records, ascending. foreign: keys that no version of the format gives. uploads: None where we may not list
+    them, no_uploads: why. live: whether a run may be at work. unnamed: by (kind, run, number), packed: when the store
+    got the object, and its size. folded: the same by key, of what stands for points that were let go."""
 
     vm: VmKey
     points: list[int] = field(default_factory=list)
