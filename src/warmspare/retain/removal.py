@@ -230,11 +230,14 @@ class Prune:
             there.name(each)
         todo = [(each, size) for each, size in await self._let_go(key, found, needed, limit_s)]
         taken = {each for each, _ in todo}
+        published = {point.run for point in found.points.values()} if found else set()
         for each, modified_s, size in there.left():
-            # The last record has its time from the same clock; without one no sequence is taken, so all stays.
             if each in taken or each in needed:
                 continue
-            if modified_s < limit_s and modified_s + CLOCK_GRAIN_S < there.newest_s:
+            # The last record has its time from the same clock; without one no sequence is taken, so all stays. A run
+            # that has published is over.
+            over = modified_s + CLOCK_GRAIN_S < there.newest_s or each.split("/")[-2] in published
+            if modified_s < limit_s and over:
                 todo.append((each, size))
             else:
                 self._done.kept += 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from warmspare.errors import IntegrityError, NotFoundError
 from warmspare.format.retention import Retention, StoredRetention
-from warmspare.model.ids import PointId, VmId
+from warmspare.model.ids import PointId, RunId, VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.history import retained
 from warmspare.repository.history.walk import recall
@@ -32,13 +32,14 @@ class UnsureError(IntegrityError):
 @dataclass(frozen=True, slots=True)
 class StandingPoint:
     """A record that is there. created: as it says; stored_s: since when the store has it, Unix seconds. sent_bytes: by
-    its sync."""
+    its sync. run: that."""
 
     id: PointId
     parent: str | None
     created: str
     stored_s: float
     sent_bytes: int
+    run: RunId
 
     @property
     def created_s(self) -> float:
@@ -90,7 +91,7 @@ async def standing(repository: Repository, vm: VmId, grace_s: float) -> Standing
         except NotFoundError:
             return None  # removed since it was listed, by another who lets points go
         record = point.record
-        return StandingPoint(point.id, record.parent, record.created, one[1], record.bytes_sent)
+        return StandingPoint(point.id, record.parent, record.created, one[1], record.bytes_sent, record.run)
 
     points = await side_by_side(read, [(number, info.modified_s) for number, info in listed], AT_ONCE)
     records = await _records(repository, vm)
