@@ -1,0 +1,1 @@
+"""Which restore points are kept, and why: a policy, and the times that it may go by."""
