@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,18 +20,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig import command
+from warmspare.cli.command_parser import parsed
 from warmspare.cli.main import run
-from warmspare.config import secret, timetable, values
+from warmspare.cli.retention_options import RetentionOptions
+from warmspare.config import retention_settings, secret, timetable, values
 from warmspare.config.disks import DiskPattern, DiskSelection
 from warmspare.config.lines import dotted, find_lines, line_of, too_deep
 from warmspare.config.load import load, parse
 from warmspare.config.problems import ConfigPlace, SettingsError
 from warmspare.config.reading import KEYS
+from warmspare.config.retention_settings import RetentionSettings
 from warmspare.config.schema import explained, schema, schema_text
 from warmspare.config.secret import Secret
 from warmspare.config.settings import Find, Settings
 from warmspare.engine import host_places
 from warmspare.errors import ConfigError
+from warmspare.retain.policy import RetentionPolicy
 
 EXAMPLE = files("warmspare.config").joinpath("example.toml").read_text()
 PRINT = "a" * 64
@@ -976,3 +981,90 @@ def test_each_key_stands_in_the_schema_with_what_it_means() -> None:
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "schema"]) == 0
     assert capsys.readouterr().out == schema_text()
+
+
+# what is kept
+
+
+def test_a_retention_policy_key_by_key() -> None:
+    got = read(
+        BASE
+        + """
+[defaults]
+keep_last = 8
+keep_daily = 14
+keep_within = "2d"
+time_zone = "Europe/Berlin"
+[vm.a]
+name = "a"
+keep_daily = 0
+keep_yearly = 3
+keep_within = "0"
+trust_created = true
+time_zone = "UTC"
+"""
+    )
+    usual, other = got.vm("dc02").policy.retention, got.vm("a").policy.retention
+    assert usual == RetentionSettings(keep_last=8, keep_daily=14, keep_within_s=172800, time_zone="Europe/Berlin")
+    assert other == RetentionSettings(keep_last=8, keep_yearly=3, trust_created=True)
+    assert read(BASE).vm("dc02").policy.retention == RetentionSettings()
+
+
+def test_a_retention_policy_has_the_fields_of_the_rules_that_are_applied() -> None:
+    usual = RetentionPolicy(**asdict(RetentionSettings()))
+    assert usual == RetentionPolicy() and usual.empty
+    assert {one.removesuffix("_s") for one in asdict(RetentionSettings())} == set(retention_settings.KEYS)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("keep_last = -1", "a whole number from 0 to 1000000 was expected"),
+        ("keep_daily = true", "a whole number from 0"),
+        ('keep_hourly = "24"', "a whole number from 0"),
+        ("keep_within = 7", "a duration was expected"),
+        ('keep_within = "2 days"', "a duration was expected"),
+        ('time_zone = "Berlin"', r"this host knows no time zone 'Berlin' .*line 11, vm\.dc02\.time_zone"),
+        ('time_zone = "../../etc/passwd"', "this host knows no time zone"),
+        ('time_zone = ""', "the text is empty"),
+        ("time_zone = 1", "put it in quotes"),
+        ('trust_created = "yes"', "true or false was expected"),
+        ("keep_weeks = 8", "did you mean keep_weekly"),
+    ],
+)
+def test_a_retention_policy_that_is_wrong(line: str, expected: str) -> None:
+    assert re.search(expected, problem(vm(line)))
+
+
+def test_options_say_what_the_configuration_does() -> None:
+    class Given(RetentionOptions):
+        pass
+
+    words = ["--keep-daily", "0", "--keep-last=3", "--keep-within", "36h", "--time-zone", "Asia/Tokyo"]
+    rules = parsed("x", "", Given, words).rules()
+    base = RetentionSettings(keep_daily=9, keep_weekly=2, trust_created=True)
+    assert rules.over(base) == RetentionSettings(
+        keep_last=3, keep_within_s=129600, keep_weekly=2, time_zone="Asia/Tokyo", trust_created=True
+    )
+    assert parsed("x", "", Given, []).rules().over(base) == base
+    assert parsed("x", "", Given, ["--trust-created"]).rules().over(RetentionSettings()).trust_created
+    for wrong, expected in (
+        (["--keep-within", "x"], r"a duration was expected, not 'x' \(--keep-within\)"),
+        (["--time-zone", "Mars"], r"no time zone 'Mars' \(--time-zone\)"),
+        (["--keep-last", "-1"], "--keep-last is to be at least 0"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            parsed("x", "", Given, wrong).rules()
+
+
+def test_the_check_tells_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PW", HIDDEN)
+    path = private(tmp_path / "f.toml", vm('keep_last = 8\nkeep_within = "36h"\n[vm.b]\nname="b"').encode())
+    [ok] = command("config", "check", "--config", path).events
+    assert [one["retention"]["keep_last"] for one in ok["vms"]] == [8, 0]
+    assert ok["vms"][0]["retention"]["keep_within_s"] == 129600 and ok["vms"][0]["retention"]["time_zone"] == "UTC"
+    shown = subprocess.run(
+        [sys.executable, "-m", "warmspare", "config", "check", "--config", path], capture_output=True, text=True
+    )
+    words = " ".join(shown.stdout.split())
+    assert "last 8, within 1d12h (UTC)" in words and "every restore point is kept" in words

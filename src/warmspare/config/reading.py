@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from warmspare.config import s3_settings, timetable, values
+from warmspare.config import retention_settings, s3_settings, timetable, values
 from warmspare.config.disks import DiskSelection, disk_patterns
 from warmspare.config.problems import Problems
 from warmspare.config.secret import Secret
@@ -45,6 +45,7 @@ _POLICY = (
     "spool",
     "spool_size",
     "audit_period",
+    *retention_settings.KEYS,
 )
 FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
@@ -296,6 +297,7 @@ class ConfigReading:
             spool=table.take("spool", values.path, base.spool),
             spool_bytes=table.take("spool_size", values.size, base.spool_bytes),
             audit_period_s=table.take("audit_period", values.duration_or_none, base.audit_period_s),
+            retention=retention_settings.take(table, base.retention),
         )
 
     def _disks(self, table: TomlTable, base: DiskSelection) -> DiskSelection:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from warmspare.config.disks import DiskSelection
 from warmspare.config.problems import ConfigPlace
+from warmspare.config.retention_settings import RetentionSettings
 from warmspare.config.s3_settings import S3Settings
 from warmspare.config.secret import Secret
 from warmspare.config.timetable import Timetable
@@ -86,7 +87,7 @@ class Policy:
     level: zstd's, None to follow the bottleneck. state: None for the usual directory of this user.
     max_snapshot_age_s: None for no bound. spool: where packs wait for the link, None: nowhere. spool_bytes: of all that
     waits there, None for all that the file system has. audit_period_s: in which a rolling audit covers all of a disk, 0
-    for none.
+    for none. retention: which restore points are kept; by default all.
     """
 
     disks: DiskSelection = field(default_factory=DiskSelection)
@@ -100,6 +101,7 @@ class Policy:
     spool: Path | None = None
     spool_bytes: int | None = None
     audit_period_s: int = 7 * 86400
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ newest one, for the newest so many such periods. Rules count by themselves: a po
 from __future__ import annotations
 
 import datetime
-import zoneinfo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from warmspare.errors import ConfigError
+from warmspare.outside.time_zones import time_zone
 
 NEWEST = "newest"
 
@@ -108,19 +107,6 @@ def plan(points: Sequence[PastPoint], policy: RetentionPolicy) -> RetentionPlan:
         if reasons or refusal:
             kept[point.sequence] = tuple(reasons) or (refusal,)
     return RetentionPlan(kept, tuple(point.sequence for point in ordered if point.sequence not in kept), refusal)
-
-
-def time_zone(name: str) -> datetime.tzinfo:
-    """Of an IANA name. ConfigError."""
-    if name == "UTC":
-        return datetime.UTC  # also where the host has no list of time zones
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigError(
-            f"this host knows no time zone {name[:60]!r}",
-            hint="write a name like Europe/Berlin; they come with the package tzdata",
-        ) from None
 
 
 def _rules(ordered: Sequence[PastPoint], policy: RetentionPolicy, zone: datetime.tzinfo) -> list[list[str]]:

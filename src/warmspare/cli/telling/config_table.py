@@ -11,7 +11,13 @@ from warmspare.cli.telling.console import LOG_COLUMNS, PlainConsole, text
 from warmspare.observe.quantities import size
 
 if TYPE_CHECKING:
-    from warmspare.observe.kinds.setup_events import ConfigOk, ConfiguredRepository, ConfiguredVcenter, ConfiguredVm
+    from warmspare.observe.kinds.setup_events import (
+        ConfigOk,
+        ConfiguredRepository,
+        ConfiguredRetention,
+        ConfiguredVcenter,
+        ConfiguredVm,
+    )
 
 _USUAL = {
     "encryption": None,
@@ -22,6 +28,8 @@ _USUAL = {
     "requester_pays": False,
     "sign_payload": None,
 }
+
+_RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
 
 def show(settings: ConfigOk) -> None:
@@ -104,4 +112,16 @@ def _policy_words(vm: ConfiguredVm) -> str:
         parts.append(f"{room} wait in {vm.spool}")
     if vm.state is not None:
         parts.append(f"state in {vm.state}")
+    parts.append(_kept_words(vm.retention))
     return ", ".join(parts)
+
+
+def _kept_words(kept: ConfiguredRetention) -> str:
+    counts = {word: getattr(kept, f"keep_{word}") for word in _RULES}
+    parts = [f"{word} {count}" for word, count in counts.items() if count]
+    if kept.keep_within_s:
+        parts.append(f"within {_span(kept.keep_within_s)}")
+    if not parts:
+        return "every restore point is kept"
+    trust = ", their own times believed" if kept.trust_created else ""
+    return f"kept are {', '.join(parts)} ({kept.time_zone}{trust})"

@@ -10,6 +10,7 @@ from warmspare.observe.kinds.setup_events import (
     ConfigOk,
     ConfiguredLimits,
     ConfiguredRepository,
+    ConfiguredRetention,
     ConfiguredVcenter,
     ConfiguredVm,
 )
@@ -82,4 +83,5 @@ def _vm(vm: Vm) -> ConfiguredVm:
         spool=_text(policy.spool),
         spool_bytes=policy.spool_bytes,
         audit_period_s=policy.audit_period_s,
+        retention=ConfiguredRetention(**asdict(policy.retention)),
     )

@@ -48,6 +48,20 @@ class ConfiguredRepository(msgspec.Struct, frozen=True, kw_only=True):
     single_sender: bool
 
 
+class ConfiguredRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """Which restore points of a `[vm.NAME]` are kept; all zero: all of them."""
+
+    keep_last: int
+    keep_within_s: int
+    keep_hourly: int
+    keep_daily: int
+    keep_weekly: int
+    keep_monthly: int
+    keep_yearly: int
+    time_zone: str
+    trust_created: bool
+
+
 class ConfiguredVm(msgspec.Struct, frozen=True, kw_only=True):
     """A `[vm.NAME]`. find: by what, and its value."""
 
@@ -68,6 +82,7 @@ class ConfiguredVm(msgspec.Struct, frozen=True, kw_only=True):
     spool: str | None
     spool_bytes: int | None
     audit_period_s: int
+    retention: ConfiguredRetention
 
 
 class ConfiguredLimits(msgspec.Struct, frozen=True, kw_only=True):
