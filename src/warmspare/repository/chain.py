@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -17,11 +18,13 @@ from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import Disk, RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.named_moment import named_moment
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo, Store
 
 MAX_RECORD_BYTES = 1 << 16
 MOST_VMS = 100_000
+_LABEL = re.compile(r"([0-9]{1,10})(?:-([0-9a-f]{1,64}))?")
 
 
 class NoRepositoryError(ConfigError):
@@ -222,25 +225,47 @@ class Repository:
             entry = parent
             yield entry
 
-    async def resolve(self, vm: VmId, wanted: str) -> int:
-        """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""
-        found = await self.sequences(vm)
-        number, _, digest = wanted.partition("-")
-        if wanted == "latest" and found:
-            return found[-1]
-        if re.fullmatch(r"[0-9]{1,10}", number) and int(number) in found:
-            if digest and not (await self.load(vm, int(number))).id.sha256.startswith(digest):
-                raise ConfigError(
-                    f"restore point {number} of VM {vm!r} is not {wanted}",
-                    where=self.store.uri,
-                    hint="list them with `warmspare points`",
-                )
-            return int(number)
-        raise ConfigError(
-            f"VM {vm!r} has no restore point {wanted!r}",
-            where=self.store.uri,
-            hint="list them with `warmspare points`",
-        )
+    async def resolve(self, vm: VmId, wanted: str, *, newest: int | None = None) -> int:
+        """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, `latest`, or a time (see
+        named_moment), which means the newest point that is not younger. newest: the newest point's, where it is known.
+        ConfigError where there is none."""
+        if wanted == "latest":
+            found = newest or await self.newest(vm)
+        elif (label := _LABEL.fullmatch(wanted)) is not None:
+            found = await self._labelled(vm, wanted, int(label[1]), label[2])
+        else:
+            found = await self._timed(vm, wanted, newest)
+        if found is None:
+            raise ConfigError(
+                f"VM {vm!r} has no restore point {wanted!r}",
+                where=self.store.uri,
+                hint="list them with `warmspare points`",
+            )
+        return found
+
+    async def _labelled(self, vm: VmId, wanted: str, number: int, digest: str | None) -> int | None:
+        """digest: what its SHA-256 begins with; None: any."""
+        if digest is None:
+            return number if await self.store.head(layout.point_key(vm_key(vm), number)) is not None else None
+        try:
+            point = await self.load(vm, number)
+        except NotFoundError:
+            return None
+        if not point.id.sha256.startswith(digest):
+            raise ConfigError(
+                f"restore point {number} of VM {vm!r} is not {wanted}",
+                where=self.store.uri,
+                hint="list them with `warmspare points`",
+            )
+        return number
+
+    async def _timed(self, vm: VmId, wanted: str, newest: int | None) -> int | None:
+        """None for what is no time, too."""
+        from warmspare.repository.points.point_search import PointSearch
+
+        until_s = named_moment(wanted, time.time())
+        newest = newest if until_s is None or newest else await self.newest(vm)
+        return None if until_s is None or newest is None else await PointSearch(self, vm, until_s).run(newest)
 
     async def publish(self, vm: VmId, sequence: int, data: bytes) -> bool:
         """Create the record; False if another sender's stands there. To be followed by `confirm`."""
