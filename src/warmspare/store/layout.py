@@ -7,6 +7,7 @@ vms/<vm>/manifests/<run>/<disk index:03d>.manifest
 vms/<vm>/packs/<run>/<number:06d>.pack
 vms/<vm>/tables/<run>/<disk index:03d>.table
 vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
+vms/<vm>/holds/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
 vms/<vm>/failover.json
 index/<shard:02x>.json
@@ -28,13 +29,14 @@ _KEY = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
+_HOLD = re.compile(r"vms/[A-Za-z0-9_.=-]+/holds/([0-9]{10})-([0-9a-f]{16})\.json")
 _SHARD = re.compile(r"index/([0-9a-f]{2})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
-    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|failover\.json|points/[0-9]{10}\.json|(?:marks|holds)/[0-9]{10}-[0-9a-f]{16}\.json"
     r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
 )
-_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
+_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|holds|(?:manifests|packs|tables)(?:/[^/]+)?))?)?")
 
 
 def check_key(key: str) -> str:
@@ -115,6 +117,22 @@ def marks_prefix(vm: VmKey) -> str:
 def mark_key(vm: VmKey, seq: int, token: str) -> str:
     """A mark made when that restore point was the newest. token: 16 hex digits."""
     return f"{marks_prefix(vm)}{_number(seq, 10)}-{token}.json"
+
+
+def holds_prefix(vm: VmKey) -> str:
+    """What the keys of a VM's holds start with."""
+    return f"vms/{vm}/holds/"
+
+
+def hold_key(vm: VmKey, seq: int, token: str) -> str:
+    """A hold on that restore point. token: 16 hex digits."""
+    return f"{holds_prefix(vm)}{_number(seq, 10)}-{token}.json"
+
+
+def parse_hold_key(key: str) -> tuple[int, str] | None:
+    """The restore point's sequence and the token in a hold's key; None for any other key."""
+    match = _HOLD.fullmatch(key)
+    return (int(match[1]), match[2]) if match else None
 
 
 def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:

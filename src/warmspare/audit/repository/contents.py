@@ -22,6 +22,7 @@ _FORMS = {"packs": (6, "pack"), "manifests": (3, "manifest"), "tables": (3, "tab
 _KINDS = tuple(_FORMS)
 _POINT = re.compile(r"points/([0-9]{10})\.json")
 _MARK = re.compile(r"marks/[0-9]{10}-[0-9a-f]{16}\.json")
+_HOLD = re.compile(r"holds/[0-9]{10}-[0-9a-f]{16}\.json")
 _LEASE_BYTES = 16 << 10
 
 
@@ -85,7 +86,7 @@ async def take(store: Store, vm: VmKey) -> VmContents:
             found.newest_s = info.modified_s
         elif _MARK.fullmatch(below):
             found.marks.append(info.key)
-        elif info.key not in (layout.lease_key(vm), layout.failover_key(vm)):
+        elif not _HOLD.fullmatch(below) and info.key not in (layout.lease_key(vm), layout.failover_key(vm)):
             found.foreign.append(info.key)
     try:
         found.uploads = await store.stale_uploads(found.prefix)
