@@ -36,6 +36,11 @@ if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
         ReadinessRequest as ReadinessRequest,
         RehearsalRequest as RehearsalRequest,
     )
+    from warmspare.engine.requests.hold_requests import (
+        HoldAddRequest as HoldAddRequest,
+        HoldListRequest as HoldListRequest,
+        HoldRemoveRequest as HoldRemoveRequest,
+    )
     from warmspare.engine.requests.recovery_requests import (
         ExportRequest as ExportRequest,
         FailoverRequest as FailoverRequest,
@@ -93,6 +98,7 @@ _PLACES = {
         "ReadinessRequest",
         "RehearsalRequest",
     ),
+    "engine.requests.hold_requests": ("HoldAddRequest", "HoldListRequest", "HoldRemoveRequest"),
     "engine.requests.recovery_requests": ("ExportRequest", "FailoverRequest", "StageRequest"),
     "engine.requests.replica_requests": ("ApplyRequest", "CopyRequest"),
     "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),

@@ -23,7 +23,7 @@ from warmspare.store.directory.directory_store import DirectoryStore
 
 CHANGES = {
     "init", "sync", "apply", "copy", "stage", "prune", "failover", "failback-done", "failback-export", "drill",
-    "audit replica", "audit repository", "audit source",
+    "audit replica", "audit repository", "audit source", "hold add", "hold remove",
 }  # fmt: skip
 
 
@@ -87,6 +87,18 @@ def test_init(tmp_path: Path, rig: Rig) -> None:
         assert str(tmp_path / "new") in said
         assert actions("init", rig.repo) == []
     assert not (tmp_path / "new").exists()
+
+
+def test_holds(tmp_path: Path, rig: Rig) -> None:
+    where = ("--vm", rig.vm, "--repo", rig.repo, "--at", 1)
+    with unchanged(tmp_path):
+        [said] = actions("hold", "add", *where, "--until", "9d")
+        assert "hold restore point 1-" in said
+        assert command("hold", "remove", *where, "--dry-run").code == 2
+    assert command("hold", "add", *where).code == 0
+    with unchanged(tmp_path):
+        [said] = actions("hold", "remove", *where)
+        assert "on restore point 1" in said
 
 
 def test_sync_is_plan(rig: Rig, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from e2e.s3refusals import refusing
 from rig import KIB, MIB, Rig, command, made, random_disk, scribble
 from servers import S3Place
 from warmspare.audit.reports.report import AuditReport
-from warmspare.audit.repository.index_check import IndexCheck
+from warmspare.audit.repository.beside.index_check import IndexCheck
 from warmspare.audit.repository.repository_audit import RepositoryAudit
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.format import index_shard

@@ -188,6 +188,23 @@ def test_an_auditor(rig: Rig, place: S3Place, client: Any, asked: Asked) -> None
     demand_exact("audit", asked)
 
 
+def test_holding_and_letting_go(rig: Rig, place: S3Place, asked: Asked) -> None:
+    where = ("--vm", rig.vm, "--repo", rig.repo)
+    ran("hold", "add", *where, "--at", 1, "--reason", "why")
+    ran("hold", "add", *where, "--at", "now", "--until", "1d")
+    demand_exact("hold", asked)
+    asked.rights.clear()
+    ran("hold", "list", *where)
+    assert not lacking(policy("apply"), asked)
+    asked.rights.clear()
+    ran("hold", "remove", *where, "--at", 1)
+    demand_exact("hold-remove", asked)
+    for name in ("sync", "audit", "apply", "hold"):
+        assert not any(
+            statement.gives(right) for right in asked.rights if "Delete" in right.action for statement in policy(name)
+        )
+
+
 def test_staging(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     account = ebsstandin.Standin()
     with ebsstandin.serving(account) as url:

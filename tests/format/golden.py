@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from warmspare.format import repofile
+from warmspare.format.hold import Hold
 from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.mark import LossMark
 from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
@@ -206,6 +207,31 @@ MARK = b"""{
 }
 """
 MARK_VALUE = LossMark(1, 0, "web1", 12, "5" * 64, "2026-01-02T03:04:05Z", "warmspare 0.1.0", {"disk": [(0, 3), (7, 1)]})
+HOLD = b"""{
+ "format": 1,
+ "flags": 0,
+ "vm_id": "web1",
+ "sequence": 12,
+ "sha256": "5555555555555555555555555555555555555555555555555555555555555555",
+ "reason": "before the migration",
+ "created": "2026-01-02T03:04:05Z",
+ "until": "2026-07-01T00:00:00Z",
+ "host": "sender",
+ "software": "warmspare 0.1.0"
+}
+"""
+HOLD_VALUE = Hold(
+    1,
+    0,
+    "web1",
+    12,
+    "5" * 64,
+    "before the migration",
+    "2026-01-02T03:04:05Z",
+    "2026-07-01T00:00:00Z",
+    "sender",
+    "warmspare 0.1.0",
+)
 INDEX = (
     b'{"format":1,"flags":0,"repository":"0123456789abcdef0123456789abcdef","whole":true,"vms":['
     b'{"id":"50120000-0000-4000-8000-00000000000a","name":"web 01/\xc3\xbc","sequence":12,'

@@ -27,6 +27,7 @@ from warmspare.format import (
     flags,
     frame,
     hashtable,
+    hold,
     index_shard,
     mark,
     pack,
@@ -311,6 +312,7 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
         lambda d: index_shard.decode_whole(d, golden.INDEX_VALUE.repository, W),
         1 << 30,
     ),
+    "hold": (lambda: golden.HOLD, lambda d: hold.decode(d, W), 1 << 30),
     "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
     "varint": (
         lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)),
@@ -352,7 +354,7 @@ def test_every_truncation_and_what_is_added(name: str) -> None:
     make, decode, _ = DECODERS[name]
     good = make()
     right = decode(good)
-    if name in ("point", "point of a request", "repository", "mark", "index", "index mark"):
+    if name in ("point", "point of a request", "repository", "mark", "hold", "index", "index mark"):
         good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
     places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
     for at in places:

@@ -16,6 +16,7 @@ from warmspare.format import (
     chunk,
     frame,
     hashtable,
+    hold,
     index_shard,
     mark,
     pack,
@@ -421,6 +422,11 @@ def test_index() -> None:
 def test_mark() -> None:
     assert mark.decode(golden.MARK, "here") == golden.MARK_VALUE
     assert mark.encode(golden.MARK_VALUE) == golden.MARK
+
+
+def test_hold() -> None:
+    assert hold.decode(golden.HOLD, "here") == golden.HOLD_VALUE
+    assert hold.encode(golden.HOLD_VALUE) == golden.HOLD
 
 
 def test_hash_table_root() -> None:

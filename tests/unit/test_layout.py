@@ -22,6 +22,15 @@ def test_the_layout() -> None:
     assert layout.lease_key("v") == "vms/v/lease.json"
 
 
+def test_holds() -> None:
+    key = layout.hold_key("v", 12, "0123456789abcdef")
+    assert key == "vms/v/holds/0000000012-0123456789abcdef.json" and key.startswith(layout.holds_prefix("v"))
+    assert layout.parse_hold_key(key) == (12, "0123456789abcdef")
+    assert layout.names_object(key) and layout.holds_objects("vms/v/holds") and layout.vm_of_key(key) == "v"
+    for other in (key + "x", key.replace("a", "A"), key.replace("holds", "marks"), "x/" + key, key + "\n"):
+        assert layout.parse_hold_key(other) is None
+
+
 @given(st.integers(0, 10**10 - 1), st.integers(0, 10**10 - 1))
 def test_points_sort_by_number(one: int, other: int) -> None:
     first, second = layout.point_key("v", one), layout.point_key("v", other)

@@ -17,7 +17,7 @@ from warmspare.model.ids import vm_key
 from warmspare.observe.event import Event
 from warmspare.observe.kinds.repository_events import PointListed, PointsDone
 from warmspare.observe.quantities import age, ago
-from warmspare.repository.point_choice import CLOCKS_S
+from warmspare.repository.points.point_choice import CLOCKS_S
 from warmspare.store import layout
 
 DAY_S = 86400.0

@@ -75,7 +75,8 @@ At = Annotated[
     Option(
         "--at",
         metavar="POINT",
-        help="A restore point by number or label (default: the newest).",
+        help="A restore point by number or label, or the newest that is not younger than a time: 2026-11-30T14:00 "
+        "(local time), 2026-11-30T14:00Z, 2026-11-30 (its end), '2h ago', 'yesterday 14:00' (default: the newest).",
         complete="point",
     ),
 ]
@@ -358,6 +359,24 @@ def moment(text: str | None, option: str, *, end: bool = False) -> float | None:
     from warmspare.config import values
 
     return _value(lambda given: values.moment(given, time.time(), end=end), text, option)
+
+
+def ahead(text: str | None, option: str) -> float | None:
+    """Unix seconds of a day (its end), of a time, by the local clock where it names no other, or in how long.
+    ConfigError for what is none."""
+    from warmspare.config import values
+    from warmspare.model.named_moment import named_moment
+
+    if text is None:
+        return None
+    try:
+        return time.time() + values.duration(text)
+    except ConfigError:
+        found = named_moment(text, time.time())
+    if found is None:
+        hint = 'write "2027-06-30", "2027-06-30T18:00", or in how long: "90d"'
+        raise ConfigError(f"a date or a time was expected, not {text[:40]!r}", where=option, hint=hint)
+    return found
 
 
 def size(text: str | None, option: str) -> int | None:

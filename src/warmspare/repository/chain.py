@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
+import time
 from dataclasses import dataclass, field
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError, StoreError
@@ -16,11 +17,13 @@ from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
+from warmspare.model.named_moment import named_moment
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo, Store
 
 MAX_RECORD_BYTES = 1 << 16
 MOST_VMS = 100_000
+_LABEL = re.compile(r"([0-9]{1,10})(?:-([0-9a-f]{1,64}))?")
 
 
 class NoRepositoryError(ConfigError):
@@ -159,25 +162,55 @@ class Repository:
             "(of a sender) or the replica (of a receiver)",
         )
 
-    async def resolve(self, vm: VmId, wanted: str) -> int:
-        """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, or `latest`."""
-        found = await self.sequences(vm)
-        number, _, digest = wanted.partition("-")
-        if wanted == "latest" and found:
-            return found[-1]
-        if re.fullmatch(r"[0-9]{1,10}", number) and int(number) in found:
-            if digest and not (await self.load(vm, int(number))).id.sha256.startswith(digest):
-                raise ConfigError(
-                    f"restore point {number} of VM {vm!r} is not {wanted}",
-                    where=self.store.uri,
-                    hint="list them with `warmspare points`",
-                )
-            return int(number)
-        raise ConfigError(
-            f"VM {vm!r} has no restore point {wanted!r}",
-            where=self.store.uri,
-            hint="list them with `warmspare points`",
-        )
+    async def resolve(self, vm: VmId, wanted: str, *, newest: int | None = None, also_dropped: bool = False) -> int:
+        """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, `latest`, or a time (see
+        named_moment), which means the newest point that is not younger. newest: the newest point's, where it is known.
+        also_dropped: a number or label may be that of a point that was let go. ConfigError where there is none."""
+        from warmspare.repository.history import walk
+
+        if wanted == "latest":
+            found = newest or await self.newest(vm)
+        elif (label := _LABEL.fullmatch(wanted)) is not None:
+            number = int(label[1])
+            found = await self._labelled(vm, wanted, number, label[2])
+            if found is None and (dropped := await walk.dropped_point(self, vm, number)) is not None:
+                if also_dropped and dropped.id.sha256.startswith(label[2] or ""):
+                    return number
+                raise await walk.dropped_error(self, vm, number)
+        else:
+            found = await self._timed(vm, wanted, newest)
+            found = None if found is None else await walk.kept_before(self, vm, found)
+        if found is None:
+            raise ConfigError(
+                f"VM {vm!r} has no restore point {wanted!r}",
+                where=self.store.uri,
+                hint="list them with `warmspare points`",
+            )
+        return found
+
+    async def _labelled(self, vm: VmId, wanted: str, number: int, digest: str | None) -> int | None:
+        """digest: what its SHA-256 begins with; None: any."""
+        if digest is None:
+            return number if await self.store.head(layout.point_key(vm_key(vm), number)) is not None else None
+        try:
+            point = await self.load(vm, number)
+        except NotFoundError:
+            return None
+        if not point.id.sha256.startswith(digest):
+            raise ConfigError(
+                f"restore point {number} of VM {vm!r} is not {wanted}",
+                where=self.store.uri,
+                hint="list them with `warmspare points`",
+            )
+        return number
+
+    async def _timed(self, vm: VmId, wanted: str, newest: int | None) -> int | None:
+        """None for what is no time, too."""
+        from warmspare.repository.points.point_search import PointSearch
+
+        until_s = named_moment(wanted, time.time())
+        newest = newest if until_s is None or newest else await self.newest(vm)
+        return None if until_s is None or newest is None else await PointSearch(self, vm, until_s).run(newest)
 
     async def publish(self, vm: VmId, sequence: int, data: bytes) -> bool:
         """Create the record; False if another sender's stands there. To be followed by `confirm`."""

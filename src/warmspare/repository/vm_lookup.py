@@ -70,7 +70,7 @@ class VmNames:
                 return vm.point
             if vm.newest is not None:
                 return await repository.load(vm.id, vm.newest)
-        return await repository.load(vm.id, await repository.resolve(vm.id, wanted or "latest"))
+        return await repository.load(vm.id, await repository.resolve(vm.id, wanted or "latest", newest=vm.newest))
 
     async def _by_all(self, given: str) -> NamedVm:
         """Looked for among all VMs."""

@@ -22,7 +22,7 @@ from warmspare.retain.standing import Standing, StandingPoint
 
 Staged = Callable[[VmId], Awaitable[Sequence[PointId]]]
 _Span = Fold | tuple[Point | None, Point]  # what stands for it already; or where it begins, and where it leads
-Held = Callable[[VmId], Awaitable[Mapping[int, Sequence[str]]]]
+Held = Callable[[Repository, VmId], Awaitable[Mapping[int, Sequence[str]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Retainer:
         IntegrityError."""
         found, vm = self._found, self._found.vm
         points = found.kept
-        held = await self._held(vm)
+        held = await self._held(self._repository, vm)
         refusal, needed = await self._needed(staged)
         told = [ToldTime(point.id.sequence, point.created_s, point.stored_s) for point in points]
         times = believed(told, trust_created=self._policy.trust_created)
@@ -103,7 +103,7 @@ class Retainer:
         await self._write(before, folds)
         # Who holds a point looks, after the hold is there, whether the point still stands; and here it is looked the
         # other way round. So one of the two sees it, and nothing was removed yet.
-        late = sorted(set(await self._held(decided.vm)) & set(decided.goes))
+        late = sorted(set(await self._held(self._repository, decided.vm)) & set(decided.goes))
         if late:
             there = await retained.newest(self._repository, decided.vm)
             assert there

@@ -10,6 +10,7 @@ vms/<vm>/marks/<seq:010d>-<16 hex digits>.json
 vms/<vm>/retention/<generation:010d>.json
 vms/<vm>/folds/<run>/<seq:010d>-<disk index:03d>.manifest
 vms/<vm>/folds/<run>/<seq:010d>-<part:05d>.descent
+vms/<vm>/holds/<seq:010d>-<16 hex digits>.json
 vms/<vm>/lease.json
 vms/<vm>/prune.json
 vms/<vm>/failover.json
@@ -33,14 +34,18 @@ _PREFIX = re.compile(r"(?:[A-Za-z0-9_.=-]+/)*[A-Za-z0-9_.=-]*")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 _POINT = re.compile(r"vms/[A-Za-z0-9_.=-]+/points/([0-9]{10})\.json")
 _RETENTION = re.compile(r"vms/[A-Za-z0-9_.=-]+/retention/([0-9]{10})\.json")
+_HOLD = re.compile(r"vms/[A-Za-z0-9_.=-]+/holds/([0-9]{10})-([0-9a-f]{16})\.json")
 _SHARD = re.compile(r"index/([0-9a-f]{2})\.json")
 _VM = re.compile(r"vms/([A-Za-z0-9_.=-]+)/.+")
 _OBJECT = re.compile(
-    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:lease\.json|prune\.json|failover\.json|points/[0-9]{10}\.json|marks/[0-9]{10}-[0-9a-f]{16}\.json"
+    r"repository\.json|index/(?:[0-9a-f]{2}|whole)\.json|vms/[^/]+/(?:(?:lease|prune|failover)\.json"
+    r"|points/[0-9]{10}\.json|(?:marks|holds)/[0-9]{10}-[0-9a-f]{16}\.json"
     r"|retention/[0-9]{10}\.json|folds/[^/]+/[0-9]{10}-(?:[0-9]{3}\.manifest|[0-9]{5}\.descent)"
     r"|manifests/[^/]+/[0-9]{3}\.manifest|packs/[^/]+/[0-9]{6}\.pack|tables/[^/]+/[0-9]{3}\.table)"
 )
-_ABOVE = re.compile(r"index|vms(?:/[^/]+(?:/(?:points|marks|retention|(?:folds|manifests|packs|tables)(?:/[^/]+)?))?)?")
+_ABOVE = re.compile(
+    r"index|vms(?:/[^/]+(?:/(?:points|marks|holds|retention|(?:folds|manifests|packs|tables)(?:/[^/]+)?))?)?"
+)
 
 
 def check_key(key: str) -> str:
@@ -152,6 +157,22 @@ def fold_key(vm: VmKey, run: RunId, seq: int, index: int) -> str:
 def descent_key(vm: VmKey, run: RunId, seq: int, part: int) -> str:
     """A part of the records that a retention took out of the chain before that point."""
     return f"{folds_prefix(vm)}{run}/{_number(seq, 10)}-{_number(part, 5)}.descent"
+
+
+def holds_prefix(vm: VmKey) -> str:
+    """What the keys of a VM's holds start with."""
+    return f"vms/{vm}/holds/"
+
+
+def hold_key(vm: VmKey, seq: int, token: str) -> str:
+    """A hold on that restore point. token: 16 hex digits."""
+    return f"{holds_prefix(vm)}{_number(seq, 10)}-{token}.json"
+
+
+def parse_hold_key(key: str) -> tuple[int, str] | None:
+    """The restore point's sequence and the token in a hold's key; None for any other key."""
+    match = _HOLD.fullmatch(key)
+    return (int(match[1]), match[2]) if match else None
 
 
 def run_prefixes(vm: VmKey, run: RunId) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _KINDS = tuple(_FORMS)
 _POINT = re.compile(r"points/([0-9]{10})\.json")
 _MARK = re.compile(r"marks/[0-9]{10}-[0-9a-f]{16}\.json")
 _FOLDED = re.compile(r"folds/[0-9a-f]{32}/[0-9]{10}-(?:[0-9]{3}\.manifest|[0-9]{5}\.descent)")
+_HOLD = re.compile(r"holds/[0-9]{10}-[0-9a-f]{16}\.json")
 _LEASE_BYTES = 16 << 10
 
 
@@ -95,7 +96,11 @@ async def take(store: Store, vm: VmKey) -> VmContents:
             found.folded[info.key] = (int(info.modified_s), info.bytes)
         elif _MARK.fullmatch(below):
             found.marks.append(info.key)
-        elif info.key not in (layout.lease_key(vm), layout.prune_lease_key(vm), layout.failover_key(vm)):
+        elif not _HOLD.fullmatch(below) and info.key not in (
+            layout.lease_key(vm),
+            layout.prune_lease_key(vm),
+            layout.failover_key(vm),
+        ):
             found.foreign.append(info.key)
     try:
         found.uploads = await store.stale_uploads(found.prefix)

@@ -17,11 +17,12 @@ from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository import contents as inventories
+from warmspare.audit.repository.beside.hold_checks import check_holds
+from warmspare.audit.repository.beside.index_check import IndexCheck
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
 from warmspare.audit.repository.descent import Chain, Proof, read_chain
-from warmspare.audit.repository.index_check import IndexCheck
 from warmspare.audit.repository.loss_marks import leave_mark
 from warmspare.audit.repository.object_checks import ObjectChecks
 from warmspare.audit.repository.repository_tally import RepositoryTally
@@ -163,6 +164,8 @@ class RepositoryAudit:
         called = vm_of(vm) or VmId("")
         seen = [one for one in self._known.seen if vm_key(one.vm) == vm]
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
+        if name := chain.vm or called:
+            await check_holds(Repository(self._store, identity), name, inventory, chain, self._findings)
         walk = PointWalk(objects, inventory, chain)
         await walk.run()
         if self._index is not None:

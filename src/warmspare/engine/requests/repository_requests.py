@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from warmspare.repository.chain import Point, Repository
-    from warmspare.repository.point_choice import Read
+    from warmspare.repository.points.point_choice import Read
 
 LEAST_GRACE_S = 3600.0
 
@@ -122,7 +122,7 @@ class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=T
 
     async def _wanted(self, repository: Repository) -> AsyncIterator[Read]:
         """Each that is meant, or why it can't be read. ConfigError where the VM, or that point of it, is not there."""
-        from warmspare.repository.point_choice import PointChoice, points_of
+        from warmspare.repository.points.point_choice import PointChoice, points_of
         from warmspare.repository.vm_lookup import NamedVm, find, point_called
 
         if self.vm is not None and self.at is not None:

@@ -11,6 +11,8 @@ from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.retention_rules import RetentionRules
 from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.model.ids import VmId, vm_key
+from warmspare.repository.chain import Repository
+from warmspare.repository.holds import holds_of, reasons, standing
 from warmspare.retain.policy import RetentionPolicy
 from warmspare.retain.removal import Policies
 
@@ -34,11 +36,11 @@ def policies(
         if named is None and not fleet.vms:
             fleet = None  # the usual file is of other repositories
     chosen = _Chosen(rules, fleet, vm)
-    return Policies(chosen, _no_holds, None, grace_s) if chosen.says_anything else None
+    return Policies(chosen, _held, None, grace_s) if chosen.says_anything else None
 
 
-async def _no_holds(vm: VmId) -> Mapping[int, Sequence[str]]:
-    return {}
+async def _held(repository: Repository, vm: VmId) -> Mapping[int, Sequence[str]]:
+    return reasons(await standing(repository, await holds_of(repository, vm)))
 
 
 class _Chosen:

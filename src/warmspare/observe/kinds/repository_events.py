@@ -114,6 +114,79 @@ class PointsDone(Event, frozen=True, kw_only=True, tag="points.done"):
         return f"{points}{whose}: {size(self.bytes_changed)} changed, {size(self.bytes_sent)} sent"
 
 
+HoldState = Literal["held", "ended", "damaged"]
+
+
+class HoldListed(Event, frozen=True, kw_only=True, tag="hold"):
+    """`hold list`: a hold."""
+
+    usual = Weight.ANSWER
+
+    vm: str
+    sequence: Annotated[int, note(description="of the restore point")]
+    point: Annotated[str | None, note(description="its label; null: the hold can't be read")]
+    id: Annotated[str, note(description="what `hold remove --id` takes")]
+    state: Annotated[HoldState, note(description="damaged: it can't be read, and holds its point all the same")]
+    reason: Annotated[str, note(description="of a damaged one, why it can't be read")]
+    created: str | None
+    until: Annotated[str | None, note(description="null: it does not end by itself")]
+    host: str | None
+
+    def words(self) -> str:
+        ends = f", until {self.until}" if self.until else ""
+        made = f"; of {self.created} by {self.host}{ends}" if self.created else ""
+        state = "" if self.state == "held" else f" {self.state.upper()}"
+        return f"{self.vm} {self.point or self.sequence}{state} (ID {self.id}): {self.reason or 'no reason'}{made}"
+
+
+class HoldsDone(Event, frozen=True, kw_only=True, tag="holds.done"):
+    """`hold list`. If one can't be read, an error follows."""
+
+    ends = True
+    usual = Weight.ANSWER
+
+    count: int
+    held: Annotated[int, note(description="restore points that are held")]
+
+    def words(self) -> str:
+        return f"{self.count} holds on {self.held} restore points" if self.count else "no holds"
+
+
+class HoldAdded(Event, frozen=True, kw_only=True, tag="hold.added"):
+    """`hold add`: the restore point stands, and is held."""
+
+    ends = True
+    usual = Weight.GOOD
+
+    vm: str
+    point: str
+    sequence: int
+    sha256: str
+    id: str
+    reason: str
+    until: str | None
+
+    def words(self) -> str:
+        ends = f" until {self.until}" if self.until else ""
+        return f"restore point {self.point} of VM {self.vm!r} is held{ends} (ID {self.id})"
+
+
+class HoldsRemoved(Event, frozen=True, kw_only=True, tag="hold.removed"):
+    """`hold remove`."""
+
+    ends = True
+    usual = Weight.GOOD
+
+    vm: str
+    sequence: int
+    ids: list[str]
+    left: Annotated[int, note(description="other holds of the restore point")]
+
+    def words(self) -> str:
+        still = f", and {self.left} others hold it still" if self.left else ""
+        return f"removed {len(self.ids)} of the holds on restore point {self.sequence} of VM {self.vm!r}{still}"
+
+
 class StateAdopted(FleetEvent, frozen=True, kw_only=True, tag="state.adopted"):
     """The first sync to a copy: it goes on from this point with the state of that repository."""
 

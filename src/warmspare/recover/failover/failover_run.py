@@ -154,7 +154,7 @@ class Failover:
 
     async def _chosen(self, vm: VmId, at: str | None, journal: FailoverJournal) -> Chosen:
         """The restore point to take, and a word about it."""
-        wanted = await self._repository.resolve(vm, at) if at is not None else None
+        wanted = await self._repository.resolve(vm, at, also_dropped=True) if at is not None else None
         under_way = journal.record.point if journal.record and journal.record.holds else None
         if under_way is not None and wanted not in (None, under_way.sequence):
             raise ConfigError(

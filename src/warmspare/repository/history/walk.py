@@ -297,3 +297,12 @@ async def dropped_point(repository: Repository, vm: VmId, sequence: int) -> Poin
 async def dropped_error(repository: Repository, vm: VmId, sequence: int) -> ConfigError:
     """As `gone`, of the retention as it is now."""
     return gone(repository, vm, sequence, await _retention(repository, vm))
+
+
+async def kept_before(repository: Repository, vm: VmId, sequence: int) -> int | None:
+    """The newest point up to that one that was not dropped; None where all were."""
+    record = await _retention(repository, vm)
+    fold = record.covering(sequence) if record else None
+    if fold is None or not fold.drops(sequence):
+        return sequence
+    return fold.after or None

@@ -124,7 +124,7 @@ class Ec2Drill:
         began, began_s = now_text(), time.monotonic()
         plan = plan.alone_in(network)
         vm = await self._names.known(plan.vm)
-        wanted = await self._repository.resolve(vm, at) if at is not None else None
+        wanted = await self._repository.resolve(vm, at, also_dropped=True) if at is not None else None
         chosen = await choose(self._repository, self._ec2.aws, vm, wanted)
         built = machine(chosen.point.record, chosen.staged, plan)
         types = await self._types(built, plan, network)

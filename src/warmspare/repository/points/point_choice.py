@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from warmspare.errors import IntegrityError, NotFoundError, WarmspareError
 from warmspare.model.ids import VmId
 from warmspare.repository.chain import Point, Repository
+from warmspare.repository.history import retained
 from warmspare.repository.vm_lookup import NamedVm
 from warmspare.side_by_side import side_by_side
 
@@ -63,7 +64,10 @@ async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> A
     if choice == PointChoice(last=1) and vm.newest is not None:
         yield vm.point or await _read(repository, vm.id, vm.newest)
         return
-    listed = await repository.listed(vm.id, after=_before(vm, choice))
+    record = await retained.newest(repository, vm.id)
+    listed = await repository.listed(vm.id, after=_before(vm, choice) if record is None else 0)
+    if record is not None:
+        listed = [one for one in listed if not record.record.dropped(one[0])]
     oldest_s = choice.since_s - CLOCKS_S if choice.since_s is not None else float("-inf")
     numbers = [number for number, info in listed if info.modified_s >= oldest_s]
     if choice.last is None:
