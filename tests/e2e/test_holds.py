@@ -14,8 +14,8 @@ import pytest
 import warmspare
 from rig import MIB, Rig, command, made, scribble
 from warmspare.errors import ConfigError, IntegrityError, StoreError
-from warmspare.format import hold
-from warmspare.format.hold import Hold
+from warmspare.format.retained import hold
+from warmspare.format.retained.hold import Hold
 from warmspare.model.ids import VmId, vm_key
 from warmspare.repository import holds
 from warmspare.repository.chain import Repository, open_repository

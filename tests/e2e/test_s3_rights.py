@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,10 @@ from rig import KIB, MIB, Rig, command, made, random_disk, scribble
 from rigs.aws import ebsstandin
 from rigs.kills.campaign import VICTIM
 from rigs.paths import as_here
+from rigs.stores.retaining import retain
 from servers import S3Place, S3Server
+from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.store.s3.s3_store import S3Store
 
 
 @pytest.fixture
@@ -158,6 +161,61 @@ def test_the_target_of_a_copy_needs_no_more(place: S3Place, tmp_path: Path, aske
         scribble(rig.disk, rng)
     assert any("/points/" in right.resource and right.action == "s3:PutObject" for right in asked.rights)
     assert not lacking(policy("sync"), asked) and not asked.others
+
+
+def test_letting_points_go(
+    place: S3Place, client: Any, tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`prune` with a policy, also when the grace time is over; and a copy of what it left."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "its usual place"))
+    monkeypatch.setattr("warmspare.sync.diskrun.CHECKPOINT_POINTS", 1)
+    rig, rng = Rig(tmp_path, repo=place.uri), random.Random(1)
+    random_disk(rig.disk, MIB, rng)
+    for _ in range(5):
+        scribble(rig.disk, rng)
+        rig.sync()
+    for kind in ("packs", "manifests"):
+        client.create_multipart_upload(Bucket=place.bucket, Key=left(place, kind))
+    asked.rights.clear()
+    again = ("prune", "--repo", rig.repo, "--yes")
+    ran(*again, "--keep-last", 2)
+    ran(*again, "--keep-last", 1)
+    before = S3Store.now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Store, "now", lambda self: ahead(before(self)))
+        patch.setattr("warmspare.retain.vm_standing.host_now_s", lambda: time.time() + 2 * 86400)
+        ran(*again, "--keep-last", 1)
+    assert len(keys(client, place, "points")) == 1
+    demand_exact("prune", asked)
+    for name in ("sync", "audit", "apply", "hold", "hold-remove"):
+        hides = [right for right in asked.rights if hides_points(right)]
+        assert hides and not any(one.gives(right) for right in hides for one in policy(name)), name
+
+
+def test_the_target_of_a_copy_of_what_was_let_go(place: S3Place, tmp_path: Path, asked: Asked) -> None:
+    rig, rng = Rig(tmp_path), random.Random(1)
+    random_disk(rig.disk, MIB, rng)
+    for _ in range(4):
+        rig.sync()
+        scribble(rig.disk, rng)
+    retain(DirectoryStore(rig.repo), rig.vm, [2, 4], tmp_path / "scratch")
+    ran("init", place.uri)
+    asked.rights.clear()
+    ran("copy", "--vm", rig.vm, "--from", rig.repo, "--to", place.uri)
+    assert not lacking([*policy("sync"), *policy("copy-folds")], asked) and not asked.others
+    assert not unused(policy("copy-folds"), asked)
+
+
+def hides_points(right: Right) -> bool:
+    """Whether who has it may remove restore points, or say that they were let go."""
+    below = right.resource.rsplit("/vms/", 1)[-1]
+    return (right.action == "s3:DeleteObject" and "/points/" in below) or (
+        right.action in ("s3:PutObject", "s3:DeleteObject") and ("/retention/" in below or "/folds/" in below)
+    )
+
+
+async def ahead(now: Awaitable[float]) -> float:
+    return await now + 2 * 86400
 
 
 def test_a_receiver(rig: Rig, place: S3Place, tmp_path: Path, asked: Asked) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import msgspec
 
 from warmspare.format import repofile
-from warmspare.format.hold import Hold
 from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.mark import LossMark
 from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
+from warmspare.format.retained.hold import Hold
 from warmspare.model.ids import VmId
 
 RUN = bytes(range(16))

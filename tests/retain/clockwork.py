@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import warmspare.repository.history.retained
-import warmspare.retain.standing
+import warmspare.retain.vm_standing
 import warmspare.sync.sender
 from warmspare.store.directory.directory_store import DirectoryStore
 
@@ -27,7 +27,7 @@ class Clockwork:
             return really() + self.ahead_s
 
         patch.setattr(DirectoryStore, "now", now)
-        patch.setattr(warmspare.retain.standing, "host_now_s", lambda: really() + self.ahead_s)
+        patch.setattr(warmspare.retain.vm_standing, "host_now_s", lambda: really() + self.ahead_s)
         for module in (warmspare.sync.sender, warmspare.repository.history.retained):
             patch.setattr(module, "now_text", self.text)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import warmspare.retain.standing
+import warmspare.retain.vm_standing
 from retain.clockwork import Clockwork
 from rig import Outcome, Rig, command, flip, scribble
 from warmspare.model.ids import VmId
@@ -119,7 +119,7 @@ def test_one_clock_that_jumps_removes_nothing(
     clock.date()
     if which == "host":
         ahead_s = clock.ahead_s + 40 * DAY_S
-        monkeypatch.setattr(warmspare.retain.standing, "host_now_s", lambda: time.time() + ahead_s)
+        monkeypatch.setattr(warmspare.retain.vm_standing, "host_now_s", lambda: time.time() + ahead_s)
     else:
         (record,) = (old.root / "retention").iterdir()
         os.utime(record, (record.stat().st_mtime - 40 * DAY_S,) * 2)

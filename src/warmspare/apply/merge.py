@@ -31,7 +31,7 @@ from warmspare.model.units import BLOCK_BYTES, block_bytes, block_count
 from warmspare.observe.events import Meter
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, pack_objects, ranges
 from warmspare.repository.chain import Repository
-from warmspare.repository.history.change import Change
+from warmspare.repository.history.change import DiskChange
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.state.replica_record import REPLICA
@@ -41,7 +41,7 @@ RANGES_UNDER_WAY = 8  # of up to 4 MiB: enough to fill a long, fat pipe, little 
 MAX_FINDINGS = 100
 
 
-class Held(Enum):
+class AlreadyThere(Enum):
     """By what it is known which blocks are there already, so that they are not fetched again. NOTHING: every row is
     news. TABLE: by the hash table of what the file holds. BYTES: by the file itself."""
 
@@ -58,7 +58,7 @@ class Merge:
         self,
         repository: Repository,
         vm: VmId,
-        change: Change,
+        change: DiskChange,
         fd: int,
         path: Path,
         damage: Damage,
@@ -67,7 +67,7 @@ class Merge:
         table: HashTable | None,
         scratch: Path,
         *,
-        held: Held,
+        held: AlreadyThere,
     ) -> None:
         self._repository, self._vm, self._fd, self._path = repository, vm, fd, path
         self._change, self._damage, self._threads, self._meter = change, damage, threads, meter
@@ -99,7 +99,7 @@ class Merge:
                 await self._threads.run(self._punch, chunk.zeros)
             self._meter.blocks_verified += chunk.zeros.blocks
         rows: Rows = np.arange(len(records))
-        if self._held is not Held.NOTHING:
+        if self._held is not AlreadyThere.NOTHING:
             with local_io(REPLICA, self._path):
                 rows = rows[~await self._threads.run(self._there, records)]
         pieced = records.several()[rows]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from warmspare.apply.damage import Damage
-from warmspare.apply.merge import Held, Merge
+from warmspare.apply.merge import AlreadyThere, Merge
 from warmspare.apply.replica import Replica
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk
@@ -26,7 +26,7 @@ from warmspare.observe.kinds.finding_events import DamagedFrame
 from warmspare.observe.kinds.repository_events import StateRebuild
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.change import Change, change
+from warmspare.repository.history.change import DiskChange, change
 from warmspare.repository.history.step import Step
 from warmspare.state.local_files import local_io
 from warmspare.state.local_table import HashTable, TableDamagedError
@@ -44,9 +44,9 @@ class _Work:
     place: ReplicaDisk
     fd: int
     table: HashTable
-    change: Change
+    change: DiskChange
     fresh: bool  # nothing that lies there is of use: it starts from zeros
-    held: Held
+    held: AlreadyThere
     damage: Damage = field(default_factory=Damage)
 
 
@@ -108,14 +108,16 @@ class PointApply:
             await self._table_at(parent, point, disk.id, table)
         made = await stack.enter_async_context(change(repository, steps, parent, disk, replica.scratch))
         # On the way to another point before, it holds blocks of that one too, and its table is no proof of any.
-        held = Held.TABLE if table.generation != point.id.sha256 and replica.moving is None else Held.BYTES
+        held = (
+            AlreadyThere.TABLE if table.generation != point.id.sha256 and replica.moving is None else AlreadyThere.BYTES
+        )
         if table.generation != point.id.sha256:
             if made.from_nothing:
                 await in_thread(table.stage_zero, 0, block_count(disk.capacity_bytes))
             await in_thread(disk_tables.stage_manifest, table, made.manifest)
         await in_thread(disk_tables.demand_root, table, disk, point, uri)
         if made.alone and replica.moving is None:
-            held = Held.NOTHING
+            held = AlreadyThere.NOTHING
         damage = Damage(place.damaged if before else [])
         return _Work(disk, place, -1, table, made, fresh, held, damage)
 
@@ -164,7 +166,7 @@ class PointApply:
             work.damage,
             threads,
             self._meter,
-            work.table if work.held is Held.TABLE else None,
+            work.table if work.held is AlreadyThere.TABLE else None,
             replica.scratch,
             held=work.held,
         )

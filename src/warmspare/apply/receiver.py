@@ -43,7 +43,7 @@ from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.history.step import Step
-from warmspare.repository.history.walk import descend, recall
+from warmspare.repository.history.steps import descend, recall
 from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import local_io
 from warmspare.state.replica_record import REPLICA, ReplicaDisk, ReplicaOwner, ReplicaPlace, mode_of

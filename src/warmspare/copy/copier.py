@@ -18,7 +18,7 @@ from msgspec import structs
 from warmspare.copy.object_copy import Carrier, Read, Wanted
 from warmspare.errors import ConfigError, IntegrityError, LeaseError
 from warmspare.format import restore_point
-from warmspare.format.retention import Fold
+from warmspare.format.retained.retention import Fold
 from warmspare.model.ids import PointId, VmId, VmKey, new_run, vm_key
 from warmspare.observe.events import Events, Meter
 from warmspare.observe.housekeeping import Housekeeping
@@ -28,7 +28,7 @@ from warmspare.repository.chain import Point, open_repository
 from warmspare.repository.history import retained
 from warmspare.repository.history.descents import write_descent
 from warmspare.repository.history.step import Step, StepManifest
-from warmspare.repository.history.walk import descend, dropped, recall
+from warmspare.repository.history.steps import descend, dropped, recall
 from warmspare.repository.trust import StoreTrust
 from warmspare.repository.verified_objects import LocalObject, fetched, read_manifest
 from warmspare.repository.vm_index import VmIndex

@@ -166,20 +166,20 @@ class Repository:
         """The sequence that a user's --at names: a sequence, a label such as 12-3fa9c1d2, `latest`, or a time (see
         named_moment), which means the newest point that is not younger. newest: the newest point's, where it is known.
         also_dropped: a number or label may be that of a point that was let go. ConfigError where there is none."""
-        from warmspare.repository.history import walk
+        from warmspare.repository.history import steps
 
         if wanted == "latest":
             found = newest or await self.newest(vm)
         elif (label := _LABEL.fullmatch(wanted)) is not None:
             number = int(label[1])
             found = await self._labelled(vm, wanted, number, label[2])
-            if found is None and (dropped := await walk.dropped_point(self, vm, number)) is not None:
+            if found is None and (dropped := await steps.dropped_point(self, vm, number)) is not None:
                 if also_dropped and dropped.id.sha256.startswith(label[2] or ""):
                     return number
-                raise await walk.dropped_error(self, vm, number)
+                raise await steps.dropped_error(self, vm, number)
         else:
             found = await self._timed(vm, wanted, newest)
-            found = None if found is None else await walk.kept_before(self, vm, found)
+            found = None if found is None else await steps.kept_before(self, vm, found)
         if found is None:
             raise ConfigError(
                 f"VM {vm!r} has no restore point {wanted!r}",

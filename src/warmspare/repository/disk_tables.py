@@ -17,7 +17,7 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.walk import since_checkpoint
+from warmspare.repository.history.steps import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.local_table import HashTable
 from warmspare.threads import in_thread

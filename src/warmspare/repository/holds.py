@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import msgspec
 
 from warmspare.errors import ConfigError, FormatError, IntegrityError, NotFoundError, StoreError
-from warmspare.format import flags, hold
-from warmspare.format.hold import Hold
+from warmspare.format import flags
+from warmspare.format.retained import hold
+from warmspare.format.retained.hold import Hold
 from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.outside.text import shown
 from warmspare.repository.chain import Point, Repository, now_text

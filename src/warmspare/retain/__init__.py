@@ -1,1 +1,1 @@
-"""Which restore points are kept, and why: a policy, and the times that it may go by."""
+"""Which restore points are kept, and why; what stands for those that go; what is not needed any more."""

@@ -17,14 +17,14 @@ import crc32c
 
 from warmspare.format.manifest import Header, ManifestWriter
 from warmspare.format.restore_point import Disk, ObjectRef
-from warmspare.format.retention import Fold, FoldedDisk
+from warmspare.format.retained.retention import Fold, FoldedDisk
 from warmspare.model.columns import distinct
 from warmspare.model.ids import RunId, VmId, vm_key
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.change import Change, change
+from warmspare.repository.history.change import DiskChange, change
 from warmspare.repository.history.descents import write_descent
 from warmspare.repository.history.step import Step
-from warmspare.repository.history.walk import descend, dropped_parts
+from warmspare.repository.history.steps import descend, dropped_parts
 from warmspare.retain.pack_rewrite import PackRewrite, PackUse, rewritten, uses, worth
 from warmspare.state.local_files import local_io, pwrite_all
 from warmspare.store import layout
@@ -36,7 +36,7 @@ SMALL_PART_BYTES = 64 << 10  # a part of a descent below this is put together wi
 
 
 @dataclass(slots=True)
-class Made:
+class FoldCosts:
     """What folds cost and bring. folds, dropped: how many, and the points that they stand for anew. read_bytes,
     written_bytes: of packs. packs: that are rewritten. back_bytes, back_packs: that nothing needs any more once others
     have ended; without what is written."""
@@ -61,7 +61,7 @@ class Folding:
     scratch: Path
     since: str
     priced: bool
-    made: Made = field(default_factory=Made)
+    made: FoldCosts = field(default_factory=FoldCosts)
     _parts: int = 0
 
     async def fold(self, base: Point | None, target: Point) -> Fold:
@@ -87,7 +87,7 @@ class Folding:
         self.made.dropped += len(steps) - 1
         return steps
 
-    def _count(self, made: Change, found: list[PackUse], which: set[int]) -> None:
+    def _count(self, made: DiskChange, found: list[PackUse], which: set[int]) -> None:
         stay = sum(use.ref.bytes for index, use in enumerate(found) if index not in which)
         self.made.back_bytes += made.pack_bytes - stay
         self.made.back_packs += made.packs - (len(found) - len(which))
@@ -164,6 +164,6 @@ class Folding:
         return out
 
 
-def _blocks(made: Change) -> int:
+def _blocks(made: DiskChange) -> int:
     """In a worker thread: how many blocks its manifest names."""
     return sum(distinct(chunk.records.block).size + chunk.zeros.blocks for chunk in made.manifest.chunks())

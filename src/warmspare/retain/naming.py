@@ -12,7 +12,7 @@ from warmspare.format.restore_point import ObjectRef
 from warmspare.model.ids import PackId, vm_key
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import SMALL_BYTES, fetched, verified_bytes
-from warmspare.retain.standing import Standing
+from warmspare.retain.vm_standing import VmStanding
 from warmspare.side_by_side import side_by_side
 from warmspare.store import layout
 from warmspare.threads import in_thread
@@ -20,10 +20,10 @@ from warmspare.threads import in_thread
 AT_ONCE = 16
 
 
-class Named:
+class NeededObjects:
     """Keys that are needed. packs: with their sizes, where they came by a manifest."""
 
-    def __init__(self, repository: Repository, found: Standing, scratch: Path) -> None:
+    def __init__(self, repository: Repository, found: VmStanding, scratch: Path) -> None:
         self._repository, self._found, self._scratch = repository, found, scratch
         self._key = vm_key(found.vm)
         self.keys: set[str] = set()

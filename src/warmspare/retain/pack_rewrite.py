@@ -1,7 +1,7 @@
 """Frames that a folded manifest still needs, copied out of packs that hold little else; owns which packs that is worth.
 
 Frames are copied as they are and proved by their own checksums on the way. What is read are the frames that are needed,
-and no pack of which none is. docs/operations.md, "What retention costs".
+and no pack of which none is. docs/operations.md, "Retention".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Removal of what nobody needs any more: of points that were let go, of runs that died, of uploads that never ended.
 
 Owns the rules that make it safe whatever happens meanwhile. What points that were let go named is needed by none who
-began within the grace time (standing.py). A run that died put its objects there after the point that it meant to
+began within the grace time (vm_standing.py). A run that died put its objects there after the point that it meant to
 follow, and would publish under the next sequence, which is given out once. So an object that is older than the newest
 point and that nothing names belongs to a run whose sequence is taken: nothing that names it can be published any more,
 lease or no lease. (A sender uses packs of an earlier run again only while that run's sequence is free, see
@@ -28,11 +28,11 @@ from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.repository_events import PruneFolds, PruneObject, PrunePoint, PruneRefused
 from warmspare.repository.chain import open_repository
-from warmspare.retain.folding import Folding, Made
-from warmspare.retain.naming import Named
+from warmspare.retain.folding import FoldCosts, Folding
+from warmspare.retain.naming import NeededObjects
 from warmspare.retain.policy import RetentionPolicy
 from warmspare.retain.retainer import Held, Retainer, Staged, VmRetention
-from warmspare.retain.standing import Standing, UnsureError, demand_seen, refreshed, standing, unsure
+from warmspare.retain.vm_standing import UnsureError, VmStanding, demand_seen, refreshed, standing, unsure
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import StaleUpload, Store
@@ -139,7 +139,7 @@ class Prune:
         """which: the lease that is asked for; lease: None where there is none."""
         grace_s = self._policies.grace_s if self._policies else GRACE_S
         needed: set[str] = set()
-        found: Standing | None = None
+        found: VmStanding | None = None
         try:
             if vm is not None:
                 found = await standing(self._repository, vm, grace_s)
@@ -149,7 +149,7 @@ class Prune:
                     if policy is not None:
                         await self._retain(found, policy, Path(scratch))
                         found = await refreshed(self._repository, found, grace_s)
-                    needed = await Named(self._repository, found, Path(scratch)).gather()
+                    needed = await NeededObjects(self._repository, found, Path(scratch)).gather()
         except* (IntegrityError, NotFoundError) as group:
             error = first_of(group)
             if isinstance(error, UnsureError):
@@ -167,7 +167,7 @@ class Prune:
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    async def _retain(self, found: Standing, policy: RetentionPolicy, scratch: Path) -> None:
+    async def _retain(self, found: VmStanding, policy: RetentionPolicy, scratch: Path) -> None:
         """Let points go, or say which would."""
         assert self._policies is not None
         retainer = Retainer(self._repository, found, policy, self._policies.held)
@@ -180,7 +180,7 @@ class Prune:
         if decided.goes:
             await (retainer.fold if self._remove else retainer.survey)(decided, folding)
             self._done.points += len(decided.goes)
-        made: Made = folding.made
+        made: FoldCosts = folding.made
         self._events.emit(
             PruneFolds(
                 vm=found.vm,
@@ -219,7 +219,7 @@ class Prune:
     async def _clear(
         self,
         key: VmKey,
-        found: Standing | None,
+        found: VmStanding | None,
         needed: set[str],
         limit_s: float,
         which: str,
@@ -246,7 +246,7 @@ class Prune:
         await self._end_uploads(key, there, limit_s, which, lease)
 
     async def _let_go(
-        self, key: VmKey, found: Standing | None, needed: set[str], limit_s: float
+        self, key: VmKey, found: VmStanding | None, needed: set[str], limit_s: float
     ) -> list[tuple[str, int]]:
         """Records of points that were let go, what stood for points and does not any more, with sizes. Records first:
         what they name is of no use without them."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 
 from warmspare.errors import LeaseError, WarmspareError
-from warmspare.format.retention import Fold, StoredRetention
+from warmspare.format.retained.retention import Fold, StoredRetention
 from warmspare.model.ids import PointId, VmId
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import read_journal
@@ -18,7 +18,7 @@ from warmspare.repository.history import retained
 from warmspare.retain.folding import Folding
 from warmspare.retain.point_times import ToldTime, believed
 from warmspare.retain.policy import PastPoint, RetentionPlan, RetentionPolicy, plan
-from warmspare.retain.standing import Standing, StandingPoint
+from warmspare.retain.vm_standing import StandingPoint, VmStanding
 
 Staged = Callable[[VmId], Awaitable[Sequence[PointId]]]
 _Span = Fold | tuple[Point | None, Point]  # what stands for it already; or where it begins, and where it leads
@@ -44,7 +44,7 @@ class VmRetention:
 class Retainer:
     """Of one VM. held: reasons of holds, by sequence."""
 
-    def __init__(self, repository: Repository, found: Standing, policy: RetentionPolicy, held: Held) -> None:
+    def __init__(self, repository: Repository, found: VmStanding, policy: RetentionPolicy, held: Held) -> None:
         self._repository, self._found, self._policy, self._held = repository, found, policy, held
 
     async def look(self, staged: Staged | None) -> VmRetention:

@@ -15,7 +15,7 @@ from warmspare.errors import ConfigError
 from warmspare.model.ids import PointId, RequestId, VmId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.walk import ancestors, dropped, recall
+from warmspare.repository.history.steps import ancestors, dropped, recall
 from warmspare.state.local_files import STATE_DIRECTORY, read_record, write_record
 from warmspare.sync.local.local_state import LocalState
 from warmspare.sync.results import UnneededError

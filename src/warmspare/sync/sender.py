@@ -28,7 +28,7 @@ from warmspare.observe.housekeeping import LOCAL, Housekeeping
 from warmspare.observe.kinds.sync_events import DiskUnprotected, SnapshotRenewed, SpoolFull, SyncStart
 from warmspare.repository.chain import Point, Repository, now_text, open_repository, parent_of
 from warmspare.repository.failover_record import FailoverRecord, known_return, refuse_failed_over
-from warmspare.repository.history.walk import since
+from warmspare.repository.history.steps import since
 from warmspare.repository.trust import StoreTrust
 from warmspare.source.identity import IDENTITY, Identity
 from warmspare.source.ports import LastDisk, LastPoint, Machine, Opened

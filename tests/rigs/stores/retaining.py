@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from warmspare.format.manifest import ManifestReader
-from warmspare.format.retention import Retention
+from warmspare.format.retained.retention import Retention
 from warmspare.model.ids import VmId, new_run, vm_key
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.history import retained

@@ -33,7 +33,7 @@ from warmspare.model.ids import DiskId
 from warmspare.model.runs import group_starts, groups, run_rows
 from warmspare.model.units import BLOCK_BYTES, MAX_CAPACITY_BYTES, block_count
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.walk import since_checkpoint
+from warmspare.repository.history.steps import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
 from warmspare.state.page_file import PageFile, Pages
 from warmspare.threads import in_thread

@@ -14,7 +14,7 @@ from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.walk import ancestors
+from warmspare.repository.history.steps import ancestors
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.threads import in_thread
 

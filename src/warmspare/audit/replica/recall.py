@@ -23,7 +23,7 @@ from warmspare.model.columns import U16, U32
 from warmspare.model.ids import DiskId, vm_key
 from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES, block_bytes
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.walk import ancestors
+from warmspare.repository.history.steps import ancestors
 from warmspare.repository.verified_objects import manifest_of, read_range, read_sound
 from warmspare.store import layout
 from warmspare.threads import in_thread

@@ -30,7 +30,7 @@ from warmspare.observe.events import Events, Meter
 from warmspare.observe.kinds.audit_events import AuditPoint, AuditStart
 from warmspare.observe.kinds.source_events import SourceWarning
 from warmspare.repository.chain import Point, Repository, now_text, open_repository
-from warmspare.repository.history.walk import descend, dropped_error, recall
+from warmspare.repository.history.steps import descend, dropped_error, recall
 from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import locked
 from warmspare.state.replica_record import STATE

@@ -16,9 +16,10 @@ from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.errors import FormatError, NotFoundError, StoreError
-from warmspare.format import descent, restore_point, retention
+from warmspare.format import restore_point
 from warmspare.format.restore_point import ObjectRef
-from warmspare.format.retention import MAX_RETENTION_BYTES, Fold, Retention
+from warmspare.format.retained import dropped_records, retention
+from warmspare.format.retained.retention import MAX_RETENTION_BYTES, Fold, Retention
 from warmspare.model.ids import VmId, vm_key
 from warmspare.store import layout
 from warmspare.store.contract import Store
@@ -152,7 +153,7 @@ async def _records(store: Store, part: ObjectRef, before: str | None) -> list[tu
         raise FormatError(error.what, where=part.key) from error
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise FormatError("its SHA-256 is another", where=part.key)
-    first, records = descent.decode(data, before, part.key)
+    first, records = dropped_records.decode(data, before, part.key)
     return list(enumerate(records, first))
 
 

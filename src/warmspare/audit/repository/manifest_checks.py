@@ -17,7 +17,7 @@ from warmspare.format import pack
 from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, Totals
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
-from warmspare.format.retention import Fold
+from warmspare.format.retained.retention import Fold
 from warmspare.model import masks
 from warmspare.model.ids import RunId, VmKey
 from warmspare.threads import in_thread

@@ -37,7 +37,7 @@ class HoldAddRequest(RepositoryRequest[HoldAdded | WouldDone], frozen=True, kw_o
     dry_run: bool = False
 
     async def perform(self, run: RunContext) -> HoldAdded | WouldDone:
-        from warmspare.format.hold import REASON_CHARS
+        from warmspare.format.retained.hold import REASON_CHARS
         from warmspare.repository.chain import open_repository
         from warmspare.repository.holds import add_hold
         from warmspare.repository.vm_lookup import VmNames

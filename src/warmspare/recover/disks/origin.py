@@ -16,7 +16,7 @@ from warmspare.model.ids import DiskId, VmId
 from warmspare.recover.disks.held_replica import HeldReplica
 from warmspare.recover.disks.open_disk import OpenDisk
 from warmspare.repository.chain import NoRepositoryError, Point, Repository, open_repository
-from warmspare.repository.history.walk import dropped_point
+from warmspare.repository.history.steps import dropped_point
 from warmspare.state.replica_record import of_other_repository, of_other_vm
 from warmspare.store.contract import Store
 

@@ -42,7 +42,7 @@ from warmspare.recover.failover.launch import Launcher
 from warmspare.recover.staging.staged import GIB, StagedDisk, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import FailoverRecord, read_journal
-from warmspare.repository.history.walk import recall
+from warmspare.repository.history.steps import recall
 from warmspare.repository.remedy_commands import command
 from warmspare.repository.vm_lookup import vm_called
 from warmspare.state.local_files import copy_sparse, local_io, sync_directory

@@ -13,7 +13,7 @@ from warmspare.recover.aws.client import Aws
 from warmspare.recover.staging.staged import StagedPoint, newest_usable, staged_points
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import clearing
-from warmspare.repository.history.walk import recall
+from warmspare.repository.history.steps import recall
 from warmspare.repository.remedy_commands import command
 
 

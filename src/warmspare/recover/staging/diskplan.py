@@ -21,7 +21,7 @@ from warmspare.recover.staging.staged import StagedDisk, volume_gib
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.step import Step
-from warmspare.repository.history.walk import descend
+from warmspare.repository.history.steps import descend
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_table import HashTable, TableDamagedError
 from warmspare.threads import in_thread

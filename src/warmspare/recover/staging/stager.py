@@ -43,7 +43,7 @@ from warmspare.recover.staging.staged_removal import Removal
 from warmspare.recover.staging.unfinished import sort_unfinished
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
-from warmspare.repository.history.walk import descend
+from warmspare.repository.history.steps import descend
 from warmspare.repository.vm_lookup import find
 from warmspare.state.local_files import STATE_DIRECTORY, local_io, locked
 from warmspare.store.contract import Store

@@ -33,7 +33,7 @@ from warmspare.repository.blocks.frame_pages import locate
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.step import Step
-from warmspare.repository.history.walk import ancestors
+from warmspare.repository.history.steps import ancestors
 from warmspare.repository.verified_objects import ObjectShelf, read_manifest, read_sound
 from warmspare.threads import Threads
 

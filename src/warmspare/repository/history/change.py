@@ -27,7 +27,7 @@ WHAT = "temporary space"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DiskChange:
     """Of one disk, to how it is at the last step's point. from_nothing: what the manifest does not name is zeros.
     alone: it is one restore point's own manifest, of which every row is news. bytes: of the manifests that it was made
     of. packs, pack_bytes: that these name, each once."""
@@ -59,7 +59,7 @@ def stated(steps: Sequence[Step], before: Point | None, disk_id: DiskId) -> tupl
 @asynccontextmanager
 async def change(
     repository: Repository, steps: Sequence[Step], before: Point | None, disk: Disk, scratch: Path
-) -> AsyncIterator[Change]:
+) -> AsyncIterator[DiskChange]:
     """What the steps do to a disk, every manifest verified. IntegrityError, StoreError."""
     parts, nothing = stated(steps, before, disk.id)
     size = sum(part.ref.bytes for part in parts)
@@ -70,7 +70,7 @@ async def change(
         packs = sum(len(reader.packs.once()) for reader in readers)  # a pack is of one point, so none counts twice
         pack_bytes = sum(reader.packs.once().total_bytes for reader in readers)
         if len(readers) == 1:
-            yield Change(disk, readers[0], where, nothing, not parts[0].folded, size, packs, pack_bytes)
+            yield DiskChange(disk, readers[0], where, nothing, not parts[0].folded, size, packs, pack_bytes)
             return
         with local_io(WHAT, scratch):
             fd, name = tempfile.mkstemp(dir=scratch, prefix=".folded-")
@@ -79,7 +79,7 @@ async def change(
             with local_io(WHAT, scratch):
                 length = await in_thread(_fold, readers, Header(disk.id, disk.capacity_bytes, parts[-1].run, True), fd)
             reader = ManifestReader(lambda at, count: os.pread(fd, count, at), length, where)
-            yield Change(disk, reader, where, nothing, False, size, packs, pack_bytes)
+            yield DiskChange(disk, reader, where, nothing, False, size, packs, pack_bytes)
         finally:
             os.close(fd)
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import crc32c
 
-from warmspare.format import descent
 from warmspare.format.restore_point import ObjectRef
+from warmspare.format.retained import dropped_records
 from warmspare.model.ids import RunId, VmId, vm_key
 from warmspare.repository.chain import Point, Repository
 from warmspare.store import layout
@@ -21,8 +21,8 @@ async def write_descent(
     counted already. StoreError."""
     out: list[ObjectRef] = []
     sizes = [len(point.stored) for point in points]
-    for number, some in enumerate(descent.parts(sizes), first_part):
-        data = descent.encode(points[some.start].id.sequence, [point.stored for point in points[some]])
+    for number, some in enumerate(dropped_records.parts(sizes), first_part):
+        data = dropped_records.encode(points[some.start].id.sequence, [point.stored for point in points[some]])
         key = layout.descent_key(vm_key(vm), run, target, number)
         await repository.store.put(key, data)
         out.append(ObjectRef(key, len(data), hashlib.sha256(data).hexdigest(), crc32c.crc32c(data)))

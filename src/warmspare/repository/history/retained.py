@@ -12,8 +12,9 @@ from dataclasses import replace
 from msgspec import structs
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-from warmspare.format import flags, retention
-from warmspare.format.retention import MAX_RETENTION_BYTES, Fold, Retention, StoredRetention
+from warmspare.format import flags
+from warmspare.format.retained import retention
+from warmspare.format.retained.retention import MAX_RETENTION_BYTES, Fold, Retention, StoredRetention
 from warmspare.model.ids import VmId, vm_key
 from warmspare.repository.chain import Repository, now_text
 from warmspare.store import layout

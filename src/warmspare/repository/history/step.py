@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from warmspare.errors import IntegrityError
 from warmspare.format.restore_point import Disk, ObjectRef
-from warmspare.format.retention import Fold
+from warmspare.format.retained.retention import Fold
 from warmspare.model.ids import DiskId, PointId, RunId
 from warmspare.repository.chain import Point
 

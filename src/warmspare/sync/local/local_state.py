@@ -27,7 +27,7 @@ from warmspare.outside.regular_files import demand_folders
 from warmspare.repository import disk_tables
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.step import Step
-from warmspare.repository.history.walk import last_step
+from warmspare.repository.history.steps import last_step
 from warmspare.repository.verified_objects import manifest_of
 from warmspare.state.local_files import (
     STATE_DIRECTORY,

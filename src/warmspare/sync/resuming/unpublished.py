@@ -82,7 +82,7 @@ class Unfinished:
         """What can be used again of a disk; None where there is nothing. Every pack is looked at in the store.
 
         A run whose sequence somebody else has published under since is passed over: its packs are older than the
-        newest point, so `prune` may remove them at any time (see audit/repository/removal.py).
+        newest point, so `prune` may remove them at any time (see retain/removal.py).
         """
         name = Journal(self.shelf, self._events).sent_path(disk_id).name
         logs = [(one, one.directory / name) for one in self.runs() if (one.directory / name).exists()]

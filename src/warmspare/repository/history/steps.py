@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
-from warmspare.format import descent
 from warmspare.format.restore_point import Disk, ObjectRef
-from warmspare.format.retention import Fold, Retention
+from warmspare.format.retained import dropped_records
+from warmspare.format.retained.retention import Fold, Retention
 from warmspare.model.ids import PointId, VmId, vm_key
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history import retained
@@ -186,7 +186,7 @@ async def dropped_parts(repository: Repository, vm: VmId, fold: Fold) -> AsyncGe
     for part in fold.descent:
         where = repository.where(part.key)
         data = await verified_bytes(repository, part, f"the descent of restore point {fold.target.label}")
-        first, records = descent.decode(data, before, where)
+        first, records = dropped_records.decode(data, before, where)
         if first != sequence + 1:
             raise IntegrityError("a descent is of other points than its fold", where=where, hint="audit the repository")
         points: list[Point] = []

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from warmspare.errors import IntegrityError, NotFoundError
-from warmspare.format.retention import Retention, StoredRetention
+from warmspare.format.retained.retention import Retention, StoredRetention
 from warmspare.model.ids import PointId, RunId, VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.history import retained
-from warmspare.repository.history.walk import recall
+from warmspare.repository.history.steps import recall
 from warmspare.side_by_side import side_by_side
 
 AT_ONCE = 32
@@ -47,7 +47,7 @@ class StandingPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class VmStanding:
     """points: that are there, by sequence, those that were dropped among them. records: retention records, ascending.
     settled: how many of these may count for nobody any more but by the last of them."""
 
@@ -81,7 +81,7 @@ class Standing:
         return self.points[max(self.points)] if self.points else None
 
 
-async def standing(repository: Repository, vm: VmId, grace_s: float) -> Standing:
+async def standing(repository: Repository, vm: VmId, grace_s: float) -> VmStanding:
     """All of it, and that the kept points are one chain. IntegrityError where that can't be told."""
     listed = await repository.listed(vm)
 
@@ -95,7 +95,7 @@ async def standing(repository: Repository, vm: VmId, grace_s: float) -> Standing
 
     points = await side_by_side(read, [(number, info.modified_s) for number, info in listed], AT_ONCE)
     records = await _records(repository, vm)
-    found = Standing(
+    found = VmStanding(
         vm,
         {point.id.sequence: point for point in points if point is not None},
         records,
@@ -105,7 +105,7 @@ async def standing(repository: Repository, vm: VmId, grace_s: float) -> Standing
     return found
 
 
-async def refreshed(repository: Repository, found: Standing, grace_s: float) -> Standing:
+async def refreshed(repository: Repository, found: VmStanding, grace_s: float) -> VmStanding:
     """The same points by the retention records that there are now."""
     records = await _records(repository, found.vm)
     return replace(found, records=records, settled=await _settled(repository, records, grace_s))
@@ -141,7 +141,7 @@ def _made_s(record: Retention) -> float:
     return datetime.datetime.fromisoformat(record.created).timestamp()
 
 
-def _demand_chain(repository: Repository, found: Standing) -> None:
+def _demand_chain(repository: Repository, found: VmStanding) -> None:
     """IntegrityError unless every kept point leads to the one before it, by its record or by a fold."""
     before: StandingPoint | None = None
     record = found.newest.record if found.newest else None
@@ -162,7 +162,7 @@ def unsure(repository: Repository, vm: VmId, what: str) -> UnsureError:
     return UnsureError(f"nothing of VM {vm!r} is removed, for {what}", where=repository.store.uri, hint=_HINT)
 
 
-async def demand_seen(repository: Repository, found: Standing, seen: Sequence[tuple[PointId, str]]) -> None:
+async def demand_seen(repository: Repository, found: VmStanding, seen: Sequence[tuple[PointId, str]]) -> None:
     """IntegrityError where a point that was seen before, and by whom, is another now, or gone without having been
     dropped."""
     for point, source in seen:

@@ -1,7 +1,7 @@
 """A retention record: which restore points of a VM were dropped, what stands for them; owns its JSON and its rules.
 
 docs/format.md, "Retention record". A VM's newest counts. A fold names by SHA-256 the point that it leads to and the
-one that it begins at; the records of those between lie in its descent (format/descent.py).
+one that it begins at; the records of those between lie in its descent (format/retained/dropped_records.py).
 """
 
 from __future__ import annotations
