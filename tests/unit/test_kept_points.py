@@ -138,6 +138,23 @@ def test_a_time_that_is_not_believed_is_said(fleet: VmFleet, tmp_path: Path) -> 
     assert reason.startswith("its time is not to be believed: it says") and "more than 26 hours later" in reason
 
 
+def test_holds_without_end_keep_nobody_from_seeing_points(
+    fleet: VmFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("warmspare.repository.holds.MOST_HOLDS", 0)
+    hold_on(fleet, 3, "x")
+    for config in (None, written(tmp_path, 'name = "web"\nkeep_last = 1')):
+        events: list[Any] = []
+        place = warmspare.RepositoryPlace("s3://example/x", config=config)
+        for fields in ({}, {"last": 1}, {"last": 3}):
+            events.clear()
+            request = warmspare.PointsRequest(repository=place, vm="web", **fields)  # type: ignore[arg-type]
+            with pytest.raises(warmspare.IntegrityError, match="more than 0 holds"):
+                asyncio.run(warmspare.Engine().run(request, events.append))
+            told = [event for event in events if isinstance(event, PointListed)]
+            assert len(told) == fields.get("last", 40) and why(told) == {}
+
+
 def test_whose_policy_it_is() -> None:
     def of(text: str, vm: VmId = VM, name: str = "web") -> tuple[str, bool, int] | None:
         settings = parse(BASE + text, Path("f.toml"))

@@ -124,7 +124,8 @@ class KeptPoints:
         """Of one VM."""
         newest = next((one.read for one in reversed(points) if isinstance(one.read, Point)), None)
         found = policy_of(self._expected, newest.record.vm_id, newest.record.vm_name) if newest is not None else None
-        if found is None or newest is None or found.policy.empty:
+        unheard = any(one.number == 0 for one in points)  # of holds
+        if found is None or newest is None or found.policy.empty or unheard:
             return [(one, WhyKept()) for one in points]
         needed = await self._failover(newest.record.vm_id)
         past = [

@@ -46,9 +46,9 @@ class PointChoice:
 
 @dataclass(frozen=True, slots=True)
 class ReadPoint:
-    """A restore point that was read. stored_s: since when the store has its record, Unix seconds; None where it was not
-    asked. held: the reasons of the holds on it. meant: whether it is one of those that are to be seen; others were read
-    to find them."""
+    """A restore point that was read. number: 0 stands for the VM's holds, which can't be read. stored_s: since when the
+    store has its record, Unix seconds; None where it was not asked. held: the reasons of the holds on it. meant:
+    whether it is one of those that are to be seen; others were read to find them."""
 
     vm: VmId
     number: int
@@ -59,8 +59,7 @@ class ReadPoint:
 
 
 async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: PointChoice) -> AsyncIterator[ReadPoint]:
-    """Those of each VM, oldest first; each that can't be read as its error. StoreError; IntegrityError for holds that
-    are too many."""
+    """Those of each VM, oldest first; each that can't be read as its error. StoreError."""
     if choice.last is None:  # there may be many, of which no more are held than are read side by side
         for vm in vms:
             async for read in _chosen(repository, vm, choice):
@@ -83,15 +82,15 @@ async def one_point(repository: Repository, vm: NamedVm, point: Point) -> ReadPo
 
 
 async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> AsyncIterator[ReadPoint]:
-    if choice == PointChoice(last=1) and vm.newest is not None:
-        if vm.point is not None:
-            yield await one_point(repository, vm, vm.point)
-            return
+    held: dict[int, tuple[str, ...]] = {}
+    try:
         held = reasons(await standing(repository, await holds_of(repository, vm.id)))
-        read = await _read(repository, vm.id, vm.newest)
+    except IntegrityError as error:
+        yield ReadPoint(vm.id, 0, error)
+    if choice == PointChoice(last=1) and vm.newest is not None:
+        read = vm.point or await _read(repository, vm.id, vm.newest)
         yield ReadPoint(vm.id, vm.newest, read, held=held.get(vm.newest, ()))
         return
-    held = reasons(await standing(repository, await holds_of(repository, vm.id)))
     listed = await repository.listed(vm.id, after=_before(vm, choice))
     oldest_s = choice.since_s - CLOCKS_S if choice.since_s is not None else float("-inf")
     numbers = {number: info.modified_s for number, info in listed if info.modified_s >= oldest_s}
