@@ -243,6 +243,9 @@ def test_more_holds_than_anybody_made(rig: Rig, monkeypatch: pytest.MonkeyPatch)
         placed(rig, good(rig), f"0000000002-{number:016x}")
     with pytest.raises(IntegrityError, match="more than 20 holds"):
         held(rig)
+    audit = command("audit", "repository", "--repo", rig.repo)
+    [found] = audit.all("finding")
+    assert audit.code == 5 and found["kind"] == "object-foreign" and found["key"] == "vms/vm/holds/"
 
 
 def test_two_at_once_both_hold(rig: Rig) -> None:

@@ -40,7 +40,7 @@ class HoldAddRequest(RepositoryRequest[HoldAdded | WouldDone], frozen=True, kw_o
         from warmspare.format.retained.hold import REASON_CHARS
         from warmspare.repository.chain import open_repository
         from warmspare.repository.holds import add_hold
-        from warmspare.repository.vm_lookup import VmNames
+        from warmspare.repository.vm_lookup import point_called
 
         if len(self.reason) > REASON_CHARS or not self.reason.isprintable():
             what = f"a reason is one line of at most {REASON_CHARS} characters"
@@ -51,9 +51,7 @@ class HoldAddRequest(RepositoryRequest[HoldAdded | WouldDone], frozen=True, kw_o
         store = self.repository.open(run.retrying)
         try:
             repository = await open_repository(store)
-            names = VmNames(repository)
-            await names.known(self.vm)
-            point = await names.point(self.vm, self.at)
+            point = await point_called(repository, self.vm, self.at)
             if self.dry_run:
                 ends = f" until {until}" if until else ""
                 return would(run, [f"hold restore point {point.id.label}{ends}"], point.record.vm_id)

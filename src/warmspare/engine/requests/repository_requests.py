@@ -19,10 +19,11 @@ from warmspare.observe.kinds.repository_events import InitDone, PointListed, Poi
 from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from warmspare.engine.wiring.kept_points import WhyKept
     from warmspare.repository.chain import Point, Repository
-    from warmspare.repository.points.point_choice import Read
+    from warmspare.repository.points.point_choice import ReadPoint
 
 LEAST_GRACE_S = 3600.0
 
@@ -81,6 +82,7 @@ class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=T
     at: str | None = None
 
     async def perform(self, run: RunContext) -> list[PointListed]:
+        from warmspare.engine.wiring.kept_points import KeptPoints
         from warmspare.repository.chain import Point, open_repository
 
         self._demand()
@@ -88,13 +90,15 @@ class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=T
         found: list[PointListed] = []
         damaged: list[WarmspareError] = []
         now_s = time.time()
+        whole = self.until_s is None and self.at is None  # up to the newest: what is kept hangs on what is newer
         try:
-            async for read in self._wanted(await open_repository(store)):
-                if isinstance(read, Point):
-                    found.append(listed(read, now_s))
+            kept = KeptPoints(await open_repository(store), self.repository)
+            async for one, why in kept.told(self._wanted(kept.repository, stored=kept.any), whole=whole):
+                if not isinstance(one.read, Point):
+                    damaged.append(one.read)
+                elif one.meant:
+                    found.append(listed(one.read, now_s, one.held, why))
                     run.events.emit(found[-1])
-                else:
-                    damaged.append(read)
         finally:
             await store.close()
         if damaged:
@@ -120,13 +124,15 @@ class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=T
         if self.last is not None and self.last < 1:
             raise ConfigError("--last must be at least 1", where=str(self.last))
 
-    async def _wanted(self, repository: Repository) -> AsyncIterator[Read]:
-        """Each that is meant, or why it can't be read. ConfigError where the VM, or that point of it, is not there."""
-        from warmspare.repository.points.point_choice import PointChoice, points_of
+    async def _wanted(self, repository: Repository, *, stored: bool) -> AsyncIterator[ReadPoint]:
+        """Each that is meant, and those that were read on the way. ConfigError where the VM, or that point of it, is
+        not there. stored: see PointChoice."""
+        from warmspare.repository.points.point_choice import PointChoice, one_point, points_of
         from warmspare.repository.vm_lookup import NamedVm, find, point_called
 
         if self.vm is not None and self.at is not None:
-            yield await point_called(repository, self.vm, self.at)
+            point = await point_called(repository, self.vm, self.at)
+            yield await one_point(repository, NamedVm(point.record.vm_id, None), point)
             return
         if self.vm is not None:
             vm = await find(repository, self.vm)
@@ -136,11 +142,11 @@ class PointsRequest(RepositoryRequest[list[PointListed]], frozen=True, kw_only=T
             vms = [vm]
         else:
             vms = [NamedVm(name, None) for name in await repository.vms()]
-        async for read in points_of(repository, vms, PointChoice(self.since_s, self.until_s, self.last)):
+        async for read in points_of(repository, vms, PointChoice(self.since_s, self.until_s, self.last, stored)):
             yield read
 
 
-def listed(point: Point, now_s: float) -> PointListed:
+def listed(point: Point, now_s: float, held: Sequence[str], why: WhyKept) -> PointListed:
     """A restore point as an event. now_s: Unix seconds."""
     from warmspare.observe.kinds.repository_events import ListedDisk, NamedReason
     from warmspare.observe.quantities import age_s
@@ -171,6 +177,9 @@ def listed(point: Point, now_s: float) -> PointListed:
         bytes_read=record.bytes_read,
         bytes_changed=record.bytes_changed,
         bytes_sent=record.bytes_sent,
+        local=why.local(record.created),
+        held=list(held),
+        kept=UNSET if why.reasons is None else list(why.reasons),
         request_id=UNSET if record.request_id is None else record.request_id,
     )
 

@@ -72,6 +72,12 @@ class FleetExpected:
                 found.append((VmHead(_chain(vm, adopted) if _by_id(vm) else VmId(""), vm.name), self._expected(vm)))
         return found
 
+    def meaning(self, vm: VmId, name: str, adopted: Mapping[VmKey, VmId]) -> Vm | None:
+        """What means the VM of that ID and name, and no other; None where that can't be told. adopted: see
+        HostRecords."""
+        by_id = next((one for one in self.alone if _by_id(one) and _chain(one, adopted) == vm), None)
+        return by_id or next((one for one in self.alone if not _by_id(one) and _name(one) == name), None)
+
     def called(self, name: str, adopted: Mapping[VmKey, VmId]) -> str:
         """What the repository calls the VM that is asked for by that name: of the configuration, or of the
         repository."""

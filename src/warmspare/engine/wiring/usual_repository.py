@@ -57,7 +57,7 @@ def settled(place: RepositoryPlace | None, vms: Sequence[str], run: RunContext) 
     run.events.emit(Using(what="repository", value=found.uri, source=f"[repository.{found.name}] of {path}"))
     said = {
         name: value
-        for name in ("endpoint_url", "profile", "region", "s3", "single_sender")
+        for name in ("endpoint_url", "profile", "region", "s3", "single_sender", "config")
         if (value := getattr(place, name))
     }
     return replace(RepositoryPlace.of(found), **said)

@@ -92,6 +92,14 @@ class PointListed(Event, frozen=True, kw_only=True, tag="point"):
     bytes_read: int
     bytes_changed: int
     bytes_sent: Annotated[int, note(description="what its sync put into the store")]
+    local: Annotated[
+        str, note(description="created, in the time zone of the VM's policy; in UTC where the configuration has none")
+    ]
+    held: Annotated[list[str], note(description="the reasons of its holds")]
+    kept: Annotated[
+        list[str] | UnsetType,
+        note(description="why the VM's policy keeps it, none: it would not; where there is a policy, and it can tell"),
+    ] = UNSET
     request_id: Annotated[str | UnsetType, note(description="where it was made for one")] = UNSET
 
 

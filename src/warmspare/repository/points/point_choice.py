@@ -15,6 +15,7 @@ from warmspare.errors import IntegrityError, NotFoundError, WarmspareError
 from warmspare.model.ids import VmId
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history import retained
+from warmspare.repository.holds import holds_of, reasons, standing
 from warmspare.repository.vm_lookup import NamedVm
 from warmspare.side_by_side import side_by_side
 
@@ -28,11 +29,12 @@ Read = Point | WarmspareError  # a record, or why it can't be read
 @dataclass(frozen=True, slots=True)
 class PointChoice:
     """since_s, until_s: Unix seconds that a point was made between, both included; None: any. last: so many of the
-    newest of these; None: all."""
+    newest of these; None: all. stored: whether the store's dates are wanted, too."""
 
     since_s: float | None = None
     until_s: float | None = None
     last: int | None = None
+    stored: bool = False
 
     def admits(self, read: Read) -> bool:
         """What can't be read may be one of those."""
@@ -43,7 +45,21 @@ class PointChoice:
         return (since is None or made_s >= since) and (until is None or made_s <= until)
 
 
-async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: PointChoice) -> AsyncIterator[Read]:
+@dataclass(frozen=True, slots=True)
+class ReadPoint:
+    """A restore point that was read. number: 0 stands for the VM's holds, which can't be read. stored_s: since when the
+    store has its record, Unix seconds; None where it was not asked. held: the reasons of the holds on it. meant:
+    whether it is one of those that are to be seen; others were read to find them."""
+
+    vm: VmId
+    number: int
+    read: Read
+    stored_s: float | None = None
+    held: tuple[str, ...] = ()
+    meant: bool = True
+
+
+async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: PointChoice) -> AsyncIterator[ReadPoint]:
     """Those of each VM, oldest first; each that can't be read as its error. StoreError."""
     if choice.last is None:  # there may be many, of which no more are held than are read side by side
         for vm in vms:
@@ -51,7 +67,7 @@ async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: Poin
                 yield read
         return
 
-    async def newest(vm: NamedVm) -> list[Read]:
+    async def newest(vm: NamedVm) -> list[ReadPoint]:
         return [read async for read in _chosen(repository, vm, choice)]
 
     for at in range(0, len(vms), VMS_AT_ONCE):
@@ -60,29 +76,49 @@ async def points_of(repository: Repository, vms: Sequence[NamedVm], choice: Poin
                 yield read
 
 
-async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> AsyncIterator[Read]:
+async def one_point(repository: Repository, vm: NamedVm, point: Point) -> ReadPoint:
+    """One that is at hand."""
+    held = reasons(await standing(repository, await holds_of(repository, vm.id)))
+    return ReadPoint(vm.id, point.id.sequence, point, held=held.get(point.id.sequence, ()))
+
+
+async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> AsyncIterator[ReadPoint]:
+    held: dict[int, tuple[str, ...]] = {}
+    try:
+        held = reasons(await standing(repository, await holds_of(repository, vm.id)))
+    except IntegrityError as error:
+        yield ReadPoint(vm.id, 0, error)
     if choice == PointChoice(last=1) and vm.newest is not None:
-        yield vm.point or await _read(repository, vm.id, vm.newest)
+        read = vm.point or await _read(repository, vm.id, vm.newest)
+        yield ReadPoint(vm.id, vm.newest, read, held=held.get(vm.newest, ()))
         return
     record = await retained.newest(repository, vm.id)
     listed = await repository.listed(vm.id, after=_before(vm, choice) if record is None else 0)
     if record is not None:
         listed = [one for one in listed if not record.record.dropped(one[0])]
     oldest_s = choice.since_s - CLOCKS_S if choice.since_s is not None else float("-inf")
-    numbers = [number for number, info in listed if info.modified_s >= oldest_s]
+    numbers = {number: info.modified_s for number, info in listed if info.modified_s >= oldest_s}
+
+    async def some(few: Sequence[int]) -> list[ReadPoint]:
+        async def read(number: int) -> ReadPoint:
+            there = await _read(repository, vm.id, number)
+            return ReadPoint(vm.id, number, there, numbers[number], held.get(number, ()), choice.admits(there))
+
+        return await side_by_side(read, few, AT_ONCE)
+
+    left = [*numbers]
     if choice.last is None:
-        for at in range(0, len(numbers), AT_ONCE):
-            for read in await _several(repository, vm.id, numbers[at : at + AT_ONCE]):
-                if choice.admits(read):
-                    yield read
+        for at in range(0, len(left), AT_ONCE):
+            for point in await some(left[at : at + AT_ONCE]):
+                yield point
         return
-    found: list[Read] = []
-    while numbers and len(found) < choice.last:
-        some = min(choice.last - len(found), AT_ONCE)
-        numbers, newest = numbers[:-some], numbers[-some:]
-        found = [*filter(choice.admits, await _several(repository, vm.id, newest)), *found]
-    for read in found:
-        yield read
+    found: list[ReadPoint] = []
+    while left and (lacking := choice.last - sum(point.meant for point in found)) > 0:
+        few = min(lacking, AT_ONCE)
+        left, newest = left[:-few], left[-few:]
+        found = [*await some(newest), *found]
+    for point in found:
+        yield point
 
 
 def _before(vm: NamedVm, choice: PointChoice) -> int:
@@ -91,13 +127,6 @@ def _before(vm: NamedVm, choice: PointChoice) -> int:
     if dated or choice.last is None or vm.newest is None:
         return 0
     return max(vm.newest - choice.last, 0)
-
-
-async def _several(repository: Repository, vm: VmId, numbers: Sequence[int]) -> list[Read]:
-    async def read(number: int) -> Read:
-        return await _read(repository, vm, number)
-
-    return await side_by_side(read, numbers, AT_ONCE)
 
 
 async def _read(repository: Repository, vm: VmId, number: int) -> Read:

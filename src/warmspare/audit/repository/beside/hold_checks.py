@@ -10,6 +10,7 @@ from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.descent import Chain
+from warmspare.errors import IntegrityError
 from warmspare.model.ids import VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.holds import PlacedHold, holds_of, standing
@@ -21,8 +22,13 @@ REMEDY = "remove it by `warmspare hold remove --id`, and hold the restore point 
 async def check_holds(
     repository: Repository, vm: VmId, inventory: VmContents, chain: Chain, findings: Findings
 ) -> None:
-    """Of one VM. A point that was published since counts as there. StoreError; IntegrityError."""
-    stand = await standing(repository, await holds_of(repository, vm))
+    """Of one VM. A point that was published since counts as there. StoreError."""
+    try:
+        stand = await standing(repository, await holds_of(repository, vm))
+    except IntegrityError as error:
+        prefix = layout.holds_prefix(inventory.vm)
+        findings.add(FindingKind.OBJECT_FOREIGN, point="", key=prefix, expected="holds of ours", actual=error.what)
+        return
     for one in stand:
         if one.hold is None:
             findings.add(
