@@ -141,7 +141,7 @@ def _least(kind: type[Request[object]], name: str) -> object:
     given = {"vm": "web", "disks": [{"place": "disk.raw", "extents": "ext"}]}
     return {
         "repository": place, "repositories": [place], "source": place, "destination": place, "disks": disks,
-        "vm": "web", "vms": [], "to": "replica.raw", "replica": "replica.raw", "plan": "plan.toml",
+        "vm": "web", "vms": [], "at": "1", "to": "replica.raw", "replica": "replica.raw", "plan": "plan.toml",
     }.get("" if name == "disks" and issubclass(kind, _GIVEN) else name, given)  # fmt: skip
 
 
