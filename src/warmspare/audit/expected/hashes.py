@@ -140,10 +140,12 @@ class ExpectedTable:
 async def expected_table(
     repository: Repository, point: Point, disk_id: DiskId, scratch: Path
 ) -> AsyncIterator[ExpectedTable]:
-    """The table of a disk at a point, from the newest checkpoint and the manifests after it.
+    """The table of a disk at a point, from the newest checkpoint and the manifests after it; also of a point that was
+    dropped, as long as they are there.
 
     scratch: a directory for it, made if absent. IntegrityError if an object on the way is missing or damaged, or what
-    the chain gives does not have the root that the point states. StoreError.
+    the chain gives does not have the root that the point states. ConfigError if it was dropped and they are gone.
+    StoreError.
     """
     disk = point.record.disk(disk_id)
     assert disk
@@ -154,7 +156,7 @@ async def expected_table(
 
 
 async def _fill(table: ExpectedTable, repository: Repository, point: Point, disk: Disk, scratch: Path) -> None:
-    begun, path = await since_checkpoint(repository, disk, point)
+    begun, path = await since_checkpoint(repository, disk, point, lingering=True)
     if begun and disk.checkpoint:
         what = f"the hash table checkpoint of restore point {disk.checkpoint.sequence}"
         async with fetched(repository, disk.checkpoint.table, scratch, what) as copy:

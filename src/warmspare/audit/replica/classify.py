@@ -9,7 +9,7 @@ import numpy as np
 from warmspare._native import judge as native
 from warmspare.audit.replica.disk_audit import DiskAudit, Evidence
 from warmspare.audit.reports.findings import Finding, FindingKind, finding
-from warmspare.errors import IntegrityError, StoreError
+from warmspare.errors import ConfigError, IntegrityError, StoreError
 from warmspare.format.hashtable import ZERO_ENTRY
 from warmspare.model.ids import DiskId
 from warmspare.model.units import BLOCK_BYTES, block_bytes
@@ -90,7 +90,7 @@ async def _older(
         return found
     try:
         walked = 0
-        async for step in ancestors(repository, point):
+        async for step in ancestors(repository, point, lingering=True):
             stated = step.manifest(disk_id)
             if stated is None or walked > STALE_POINTS or len(found) == len(wanted):
                 return found
@@ -104,6 +104,6 @@ async def _older(
                     for block, hash_ in zip(known.block.tolist(), known.hashes, strict=True):
                         if block not in found and hash_.tobytes() == wanted[block]:
                             found[block] = step.point.id.label
-    except (IntegrityError, StoreError):
+    except (ConfigError, IntegrityError, StoreError):
         pass
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from warmspare.errors import FormatError, IntegrityError
+from warmspare.errors import ConfigError, FormatError, IntegrityError
 from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.model import masks
@@ -112,7 +112,7 @@ class Recall:
         plan = RecallPlan(blocks, masks.whole_masks(blocks, self._capacity))
         try:
             vm = vm_key(self._head.record.vm_id)
-            async for step in ancestors(self._repository, self._head):
+            async for step in ancestors(self._repository, self._head, lingering=True):
                 stated = step.manifest(self._disk_id)
                 if stated is None:
                     break
@@ -127,8 +127,8 @@ class Recall:
                         _take(plan, chunk, packs)
                 if stated.from_nothing:
                     break
-        except IntegrityError as error:
-            # A damaged record or manifest hides whatever pages of these blocks it names.
+        except (ConfigError, IntegrityError) as error:
+            # A damaged record or manifest hides whatever pages of these blocks it names; so does one that is gone.
             for index in np.flatnonzero(plan.missing).tolist():
                 plan.lost[index] = error.sentence
         return plan

@@ -209,9 +209,14 @@ class ReplicaAudit:
         at = standing.at or await subject.wait(self._events, self._settings.patience_s)
         before = saved.read()
         start = await self._resumable(repository, before, at)
-        point = start or await self._load(repository, at)
-        self._point = point
-        await self._take_disks(repository, subject, point, threads)
+        try:
+            self._point = start or await self._load(repository, at)
+            await self._take_disks(repository, subject, self._point, threads)
+        except (ConfigError, IntegrityError):
+            if start is None or start.id == at:
+                raise
+            start, self._point = None, await self._load(repository, at)  # it was dropped, and is going
+            await self._take_disks(repository, subject, self._point, threads)
         if start and before:
             stamps = {d.audit.disk.id: progressing.stamp(d.audit.fd) for d in self._disks.values() if d.audit.fd >= 0}
             if progressing.holds(before, standing.at, standing.moving, stamps):
@@ -246,7 +251,7 @@ class ReplicaAudit:
                 return None
             async for _ in descend(repository, self._vm, known, at.sequence):
                 pass
-        except (IntegrityError, NotFoundError):
+        except (ConfigError, IntegrityError, NotFoundError):
             return None
         return start
 

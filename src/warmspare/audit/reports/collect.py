@@ -10,19 +10,24 @@ from warmspare.model.units import BLOCK_BYTES
 
 
 class Findings:
-    """left_out: how many came after MAX_FINDINGS. clean: whether all of them are notes."""
+    """left_out: how many came after MAX_FINDINGS. grave: how many are no notes."""
 
     def __init__(self) -> None:
         self.listed: list[Finding] = []
         self.left_out = 0
-        self.clean = True
+        self.grave = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether all of them are notes."""
+        return not self.grave
 
     def add(self, kind: FindingKind, **fields: Any) -> None:
         """See `findings.finding`. Notes are the first to be left out."""
         self.put(finding(kind, **fields))
 
     def put(self, one: Finding) -> None:
-        self.clean = self.clean and one.severity is Severity.NOTE
+        self.grave += one.severity is not Severity.NOTE
         if len(self.listed) < MAX_FINDINGS:
             self.listed.append(one)
             return

@@ -57,6 +57,10 @@ class VmContents:
             self.unnamed.pop(packed, None)
         self.folded.pop(key, None)
 
+    def unclaimed(self, key: str) -> bool:
+        """Whether the object is there, and nothing has named it yet."""
+        return key in self.folded or _pack(key.removeprefix(self.prefix)) in self.unnamed
+
     def left(self) -> list[tuple[str, int, int]]:
         """(key, when the store got it, bytes) of what nothing names."""
         of_runs = [(self.prefix + _unpack(packed), *what) for packed, what in sorted(self.unnamed.items())]
@@ -81,7 +85,7 @@ async def take(store: Store, vm: VmKey) -> VmContents:
     """List all of one VM."""
     found = VmContents(vm)
     # Asked before the listing and after it: what a run that lives now puts there later is in no listing of ours.
-    found.live = await lease_lives(store, vm)
+    found.live = await _at_work(store, vm)
     async for info in store.list(found.prefix):
         below = info.key.removeprefix(found.prefix)
         packed = _pack(below)
@@ -108,7 +112,7 @@ async def take(store: Store, vm: VmKey) -> VmContents:
         if error.retryable:
             raise
         found.no_uploads = error
-    found.live = found.live or await lease_lives(store, vm) or await _newer_point(store, found)
+    found.live = found.live or await _at_work(store, vm) or await _newer_point(store, found)
     return found
 
 
@@ -120,9 +124,13 @@ async def _newer_point(store: Store, found: VmContents) -> bool:
     return False
 
 
-async def lease_lives(store: Store, vm: VmKey) -> bool:
-    """Whether a sender may be at work on the VM; a lease that can't be read counts as one."""
-    key = layout.lease_key(vm)
+async def _at_work(store: Store, vm: VmKey) -> bool:
+    """Whether a sender may be, or one who lets points go."""
+    return await lease_lives(store, layout.lease_key(vm)) or await lease_lives(store, layout.prune_lease_key(vm))
+
+
+async def lease_lives(store: Store, key: str) -> bool:
+    """Whether somebody may hold it; a lease that can't be read counts as held."""
     info = await store.head(key)
     if info is None:
         return False

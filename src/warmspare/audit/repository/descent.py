@@ -1,7 +1,8 @@
 """The restore points of one VM, each held against the one that descends from it; owns who is to be believed.
 
 docs/format.md, "Restore point". A record is proved by its child alone, so the newest one is proved by nothing in the
-repository, and neither is the parent of one that was lost.
+repository, and neither is the parent of one that was lost. Records of points that were let go lie in descents: the
+chain goes through them, so that a fold proves nothing that the records do not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from enum import Enum
 from warmspare.audit.reports.collect import Findings
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
-from warmspare.audit.repository.folds import Folds, read_folds
+from warmspare.audit.repository.folds import DroppedPoint, Folds, broken_descent, read_folds
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.audit.repository.seen import SeenPoint
 from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreError
@@ -36,12 +37,14 @@ class Proof(Enum):
 
 @dataclass(slots=True)
 class Link:
-    """One restore point that could be read."""
+    """One restore point that could be read. fold: 0, or its record came out of the descent of what leads to the point
+    of that sequence."""
 
     sequence: int
     sha256: str
     parent: str | None
     proof: Proof = Proof.UNPROVED
+    fold: int = 0
 
     @property
     def id(self) -> PointId:
@@ -56,19 +59,22 @@ class Link:
 class Chain:
     """One VM's. vm: as its points state it. name: what the newest point that can be read calls it. newest:
     sequence, 0 if it has no point. links: those that can be read, by sequence; of points that were let go out of what
-    stands for them. folds: that. letting_go: whether records are there of points that were let go."""
+    stands for them, where their records are gone. folds: that."""
 
     vm: VmId
     newest: int
     name: str = ""
     links: dict[int, Link] = field(default_factory=dict)
     folds: Folds = field(default_factory=Folds)
-    letting_go: bool = False
 
     @property
     def kept(self) -> list[int]:
         """The sequences of all points that are to be there, ascending."""
         return list(self.folds.kept(self.newest))
+
+    def uncertain(self, sequence: int) -> bool:
+        """Whether nothing tells by which manifests a point is had: its own, or those that stand for several."""
+        return self.folds.unread and sequence > 1 and sequence - 1 not in self.links
 
     @property
     def head(self) -> Link | None:
@@ -100,13 +106,6 @@ async def read_chain(
 ) -> Chain:
     """Read every record and judge it. called: the VM as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
-    chain.folds = await read_folds(store, inventory, called, findings)
-    if chain.newest - len(inventory.points) - len(chain.folds.points) > MOST_MISSING:
-        raise IntegrityError(
-            f"more than {MOST_MISSING} restore points are missing below number {chain.newest}, which no sender made so",
-            where=f"{store.uri.rstrip('/')}/{layout.point_key(inventory.vm, chain.newest)}",
-            hint="look who put it there, and move it away, or put the others back from a copy of the repository",
-        )
     unread: set[int] = set()
     for sequence in inventory.points:
         key = layout.point_key(inventory.vm, sequence)
@@ -138,41 +137,80 @@ async def read_chain(
             continue
         chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
         chain.links[sequence] = Link(sequence, digest, record.parent)
+    chain.folds = await read_folds(store, inventory, called, chain.links, findings)
+    _demand_few_missing(store, chain, inventory)
     _take_dropped(chain, inventory, findings)
-    chain.letting_go = any(chain.folds.drops(sequence) for sequence in inventory.points)
     _compare(chain, inventory, seen, findings)
     _prove(chain, inventory, unread, findings)
+    _fit(chain, inventory, findings)
     return chain
 
 
+def _demand_few_missing(store: Store, chain: Chain, inventory: VmContents) -> None:
+    """IntegrityError where more are missing than could be told."""
+    there = sum(not chain.folds.drops(sequence) for sequence in inventory.points)
+    if chain.newest - chain.folds.dropped - there <= MOST_MISSING:
+        return
+    what = f"more than {MOST_MISSING} restore points are missing below number {chain.newest}"
+    where = f"{store.uri.rstrip('/')}/{layout.point_key(inventory.vm, chain.newest)}"
+    if chain.folds.unread:
+        where = f"{store.uri.rstrip('/')}/{layout.retention_key(inventory.vm, inventory.generations[-1])}"
+        hint = "the record that says which were let go can't be read: put it back from a copy of the repository"
+        raise IntegrityError(what, where=where, hint=hint)
+    raise IntegrityError(
+        f"{what}, which no sender made so",
+        where=where,
+        hint="look who put it there, and move it away, or put the others back from a copy of the repository",
+    )
+
+
 def _take_dropped(chain: Chain, inventory: VmContents, findings: Findings) -> None:
-    """The points that were let go, and the folds held against the points that they lead to and begin at. The last one
-    counts for nothing where another point stands there than it leads to: a copy made it and died, a sync went on."""
-    last = max(chain.folds.by_target, default=0)
-    if (stands := chain.links.get(last)) and stands.sha256 != chain.folds.by_target[last].target.sha256:
-        gone = chain.folds.by_target.pop(last)
-        chain.folds.points = {number: one for number, one in chain.folds.points.items() if number <= gone.after}
-    for sequence, point in chain.folds.points.items():
-        link = chain.links.setdefault(sequence, Link(sequence, point.sha256, point.parent))
-        if link.sha256 != point.sha256:
-            findings.add(
-                FindingKind.POINT_FORKED,
-                point=link.label,
-                key=layout.point_key(inventory.vm, sequence),
-                expected=f"SHA-256 {point.sha256}, as what stands for it says",
-                actual=f"SHA-256 {link.sha256}",
-            )
-    for target, fold in chain.folds.by_target.items():
+    """The points that were let go. Of two records of one, the one that its child names is right; where that is neither,
+    the one that still stands."""
+    accused: set[int] = set()
+    for sequence in sorted(chain.folds.points, reverse=True):
+        told, link, child = chain.folds.points[sequence], chain.links.get(sequence), chain.links.get(sequence + 1)
+        if link is None:
+            chain.links[sequence] = _link(told)
+        elif link.sha256 != told.sha256:
+            if child is not None and child.parent == told.sha256:
+                _forked(chain, link, f"SHA-256 {told.sha256}", f"SHA-256 {link.sha256}", inventory, findings)
+                chain.links[sequence] = _link(told)
+            elif told.target not in accused:
+                accused.add(told.target)
+                expected = f"restore point {link.label}, which stands there"
+                _broken(chain, told.target, expected, f"SHA-256 {told.sha256} of number {sequence}", findings)
+
+
+def _link(told: DroppedPoint) -> Link:
+    return Link(told.sequence, told.sha256, told.parent, fold=told.target)
+
+
+def _broken(chain: Chain, target: int, expected: str, actual: str, findings: Findings) -> None:
+    fold = chain.folds.by_target[target]
+    broken_descent(findings, fold, fold.descent[-1].key, expected, actual)
+
+
+def _fit(chain: Chain, inventory: VmContents, findings: Findings) -> None:
+    """The folds held against the points that they lead to and begin at. One that is doubted accuses none."""
+    for target, fold in sorted(chain.folds.by_target.items()):
         for stated in (fold.target, *([fold.base] if fold.base else [])):
-            there = chain.links.get(stated.sequence)
-            if there is not None and there.sha256 != stated.sha256:
-                findings.add(
-                    FindingKind.FOLD_BROKEN,
-                    point=there.label,
-                    key=layout.retention_key(inventory.vm, inventory.generations[-1]),
-                    expected=f"SHA-256 {there.sha256} of restore point {stated.sequence}",
-                    actual=f"SHA-256 {stated.sha256}, in the fold that leads to number {target}",
+            link = chain.links.get(stated.sequence)
+            if link is None or link.sha256 == stated.sha256 or link.proof is Proof.DOUBTED:
+                continue
+            expected, actual = f"SHA-256 {link.sha256} of restore point {link.sequence}", f"SHA-256 {stated.sha256}"
+            if link.proof is Proof.UNPROVED:  # one of the two was changed, and nothing tells which
+                _forked(
+                    chain, link, f"{actual}, as what leads to it says", f"SHA-256 {link.sha256}", inventory, findings
                 )
+            findings.add(
+                FindingKind.FOLD_BROKEN,
+                point=link.label,
+                key=chain.folds.key,
+                expected=expected,
+                actual=f"{actual}, in the fold that leads to number {target}",
+                remedy=REMEDY,
+            )
 
 
 def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], findings: Findings) -> None:
@@ -208,37 +246,49 @@ def _compare(chain: Chain, inventory: VmContents, seen: list[SeenPoint], finding
 def _prove(chain: Chain, inventory: VmContents, unread: set[int], findings: Findings) -> None:
     """From the newest to the oldest, each by its child."""
     child: Link | None = None
-    for sequence in range(chain.newest, 0, -1):
+    kept = set(chain.kept)
+    for sequence in sorted({*kept, *chain.links}, reverse=True):
         link = chain.links.get(sequence)
         if link is None:
-            if sequence not in unread and not chain.folds.drops(sequence):
+            # Where it can't be told which were let go, that is a finding, and not each of those.
+            if sequence not in unread and not chain.folds.unread:
                 key = layout.point_key(inventory.vm, sequence)
                 findings.add(
                     FindingKind.POINT_MISSING, point=str(sequence), key=key, expected="a record", actual="nothing"
                 )
-        elif child is not None:
-            _judge(link, child, inventory, findings)
+        elif child is not None and child.sequence == sequence + 1:
+            _judge(chain, link, child, inventory, findings)
         child = link
 
 
-def _judge(link: Link, child: Link, inventory: VmContents, findings: Findings) -> None:
-    if link.sha256 == child.parent:
+def _judge(chain: Chain, link: Link, child: Link, inventory: VmContents, findings: Findings) -> None:
+    if link.sha256 == child.parent and not (link.fold and child.fold and child.proof is Proof.DOUBTED):
         link.proof = Proof.PROVED if link.proof is not Proof.DOUBTED else link.proof
         return
     if child.proof is Proof.DOUBTED:
+        if link.fold and link.fold == child.fold:
+            link.proof = Proof.DOUBTED  # they come from one object
         return  # what it names means nothing
+    if link.fold and child.id == chain.folds.by_target[link.fold].target:  # two agree on the child
+        _broken(chain, link.fold, f"SHA-256 {child.parent} before {child.label}", f"SHA-256 {link.sha256}", findings)
+        link.proof = Proof.DOUBTED
+        return
     if child.proof is Proof.UNPROVED:
         # One of the two was changed, and nothing tells which.
-        _forked(child, f"a parent with SHA-256 {link.sha256}", f"the parent {child.parent}", inventory, findings)
+        parent = f"a parent with SHA-256 {link.sha256}"
+        _forked(chain, child, parent, f"the parent {child.parent}", inventory, findings)
     if child.proof is Proof.PROVED or link.proof is not Proof.PROVED:
         named = f"SHA-256 {child.parent}, as {child.label} names it"
-        _forked(link, named, f"SHA-256 {link.sha256}", inventory, findings)
+        _forked(chain, link, named, f"SHA-256 {link.sha256}", inventory, findings)
         link.proof = Proof.DOUBTED
     if child.proof is Proof.UNPROVED:
         child.proof = Proof.DOUBTED
 
 
-def _forked(link: Link, expected: str, actual: str, inventory: VmContents, findings: Findings) -> None:
+def _forked(chain: Chain, link: Link, expected: str, actual: str, inventory: VmContents, findings: Findings) -> None:
+    if link.fold:
+        _broken(chain, link.fold, expected, actual, findings)
+        return
     findings.add(
         FindingKind.POINT_FORKED,
         point=link.label,

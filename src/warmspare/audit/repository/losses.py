@@ -80,11 +80,11 @@ class Losses:
         if change is not None:
             self.make(change)
 
-    def at(self, sequence: int) -> None:
-        """All of a restore point was gone past."""
+    def at(self, sequence: int, before: int) -> None:
+        """All of a restore point was gone past. before: the one before it that is kept; 0: none."""
         if not self.blocks:
             return
-        if self.spans and self.spans[-1][1] == sequence - 1:
+        if self.spans and self.spans[-1][1] == before:
             self.spans[-1] = (self.spans[-1][0], sequence)
         else:
             self.spans.append((sequence, sequence))

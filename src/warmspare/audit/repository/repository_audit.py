@@ -19,6 +19,7 @@ from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository import contents as inventories
 from warmspare.audit.repository.beside.hold_checks import check_holds
 from warmspare.audit.repository.beside.index_check import IndexCheck
+from warmspare.audit.repository.beside.lingering import name_lingering
 from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.deep.deep_progress import FORMAT, DeepProgress, Keeper
 from warmspare.audit.repository.deep.scan import Deep, ScannedDisk
@@ -163,6 +164,7 @@ class RepositoryAudit:
         inventory = await inventories.take(self._store, vm)
         called = vm_of(vm) or VmId("")
         seen = [one for one in self._known.seen if vm_key(one.vm) == vm]
+        grave = self._findings.grave
         chain = await read_chain(self._store, inventory, called, seen, self._findings)
         if name := chain.vm or called:
             await check_holds(Repository(self._store, identity), name, inventory, chain, self._findings)
@@ -185,11 +187,33 @@ class RepositoryAudit:
                     "record is as it was written, can't be told from the repository alone; nothing that was seen "
                     "before was given"
                 )
+        if (nowhere := chain.folds.leads_nowhere) is not None:
+            self._notes.append(
+                f"{chain.vm or called}: what was to stand for points up to {nowhere.target.label} counts for nothing, "
+                "for that point is not there: a copy ended before it published it, or the newest points are gone"
+            )
         images: dict[DiskId, ScannedDisk] = {}
         if self._deep and chain.head:
             images = await self._read_all(objects, walk, chain, inventory, identity, keeper)
         await self._judge_losses(walk, chain, inventory, images)
-        self._leavings(inventory, walk, chain)
+        await self._leavings(objects, inventory, walk, chain)
+        if self._findings.grave > grave:
+            await self._demand_standing(inventory)
+
+    async def _demand_standing(self, inventory: VmContents) -> None:
+        """LeaseError where what this audit went by was removed meanwhile: then what it found is not known to be wrong.
+        Whoever lets points go gives those that began before the grace time to end."""
+        mine = layout.retention_key(inventory.vm, max(inventory.generations, default=1))
+        there = [info.key async for info in self._store.list(layout.retention_prefix(inventory.vm))]
+        if not there or there[0] <= mine:
+            return
+        raise LeaseError(
+            "restore points were let go while this audit ran, and the grace time is over, so nothing tells what was "
+            "wrong and what was removed",
+            where=f"{self._store.uri.rstrip('/')}/{there[0]}",
+            hint="run it again; where it takes longer than the grace time, let `warmspare prune` have a longer one",
+            retryable=True,
+        )
 
     # blocks
 
@@ -272,13 +296,14 @@ class RepositoryAudit:
 
     # what nobody names
 
-    def _leavings(self, inventory: VmContents, walk: PointWalk, chain: Chain) -> None:
+    async def _leavings(self, objects: ObjectChecks, inventory: VmContents, walk: PointWalk, chain: Chain) -> None:
         for key in inventory.foreign:
             self._foreign(key)
         called = chain.vm or inventory.vm
         if inventory.live:
             self._notes.append(
-                f"{called}: a sync may be at work, so objects and uploads that no restore point names are not judged"
+                f"{called}: a sync or a prune may be at work, so objects and uploads that no restore point names are "
+                "not judged"
             )
             return
         if inventory.uploads is None:
@@ -298,10 +323,10 @@ class RepositoryAudit:
                 "nobody names"
             )
             return
-        if chain.letting_go:
+        if not await name_lingering(objects, inventory, chain):
             self._notes.append(
-                f"{called}: restore points that were let go are there until the grace time is over, so objects that "
-                "nothing names are not judged"
+                f"{called}: what restore points that were let go still name can't be read, so it can't be told from "
+                "what nobody names"
             )
             return
         for key, modified_s, size in inventory.left():

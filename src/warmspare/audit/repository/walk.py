@@ -18,10 +18,11 @@ from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
 from warmspare.audit.repository.losses import Losses, lost_with
 from warmspare.audit.repository.manifest_checks import Manifest, StatedManifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
-from warmspare.audit.repository.object_checks import FindingPlace, ObjectChecks, Stated
+from warmspare.audit.repository.object_checks import REMEDY, FindingPlace, ObjectChecks, Stated
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
 from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
+from warmspare.format.retained.retention import Fold
 from warmspare.model import masks
 from warmspare.model.block_records import Records
 from warmspare.model.columns import U32
@@ -78,7 +79,7 @@ class PointWalk:
         first = True
         for sequence in self._chain.kept:
             link = self._chain.links.get(sequence)
-            record = await self._record(link) if link else None
+            record = await self._record(link) if link and not self._chain.uncertain(sequence) else None
             if link is None or record is None:
                 self._lose_way(str(sequence))
             else:
@@ -114,6 +115,7 @@ class PointWalk:
         self.points += 1
         doubted = link.proof is Proof.DOUBTED
         fold = self._chain.folds.by_target.get(link.sequence)
+        self._demand_own_disks(link, record, fold)
         for disk in record.disks:
             place = FindingPlace(link.label, disk.id)
             stated = StatedManifest.of(record, disk, fold)
@@ -133,9 +135,10 @@ class PointWalk:
                     FindingKind.FOLD_BROKEN,
                     point=link.label,
                     disk=disk.id,
-                    key=layout.retention_key(self._vm, self._inventory.generations[-1]),
+                    key=self._chain.folds.key,
                     expected="a manifest of the disk",
                     actual="nothing of it",
+                    remedy=REMEDY,
                 )
                 self.complete = False
                 walk.known, walk.broken = False, walk.broken or link.label
@@ -149,11 +152,24 @@ class PointWalk:
             else:
                 with closing(manifest):
                     await self._manifest(manifest, walk, place, doubted=doubted)
-            walk.losses.at(link.sequence)
+            walk.losses.at(link.sequence, before.sequence if before else 0)
             await self._root(walk, link, doubted=doubted)
             if disk.checkpoint:
                 own = disk.checkpoint.sequence == link.sequence
                 await self._checkpoint(disk.checkpoint.table, walk, link, own=own, doubted=doubted)
+
+    def _demand_own_disks(self, link: Link, record: RestorePoint, fold: Fold | None) -> None:
+        for folded in fold.disks if fold else ():
+            if record.disk(folded.id) is None and link.proof is not Proof.DOUBTED:
+                self._findings.add(
+                    FindingKind.FOLD_BROKEN,
+                    point=link.label,
+                    disk=folded.id,
+                    key=self._chain.folds.key,
+                    expected="manifests of the restore point's disks",
+                    actual="one of a disk that it has not got",
+                    remedy=REMEDY,
+                )
 
     def _disk(self, disk: Disk, before: RestorePoint | None, link: Link, *, first: bool, anew: bool) -> DiskWalk:
         """anew: it begins as zeros, whatever it was before."""

@@ -24,6 +24,7 @@ HEADER = struct.Struct("<8sHHIQIIQ")
 LENGTH = struct.Struct("<BI")  # 1: the parent is left out; length
 PART_BYTES = 4 << 20  # unpacked, of a part, but for a single record that is larger
 MAX_PART_BYTES = PART_BYTES + MAX_POINT_BYTES + LENGTH.size
+MAX_STORED_BYTES = HEADER.size + MAX_PART_BYTES + MAX_PART_BYTES // 256 + 512  # zstd makes nothing longer than that
 LEVEL = 15
 _PARENT = re.compile(rb'"parent": "([0-9a-f]{64})"')
 _LEFT_OUT = b'"parent": "^"'

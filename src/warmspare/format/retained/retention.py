@@ -15,6 +15,7 @@ import msgspec
 from warmspare.errors import FormatError
 from warmspare.format import flags
 from warmspare.format.restore_point import MAX_DISKS, ObjectRef, safe_key
+from warmspare.format.retained.dropped_records import MAX_STORED_BYTES
 from warmspare.model.ids import DiskId, PointId, RunId, VmId
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Moment, Sha256, UnfitError
@@ -138,6 +139,8 @@ def _check(record: Retention, where: str) -> None:
         demand(fold.base is not None or all(disk.from_nothing for disk in fold.disks), "a fold begins at nothing known")
         for ref in _refs(fold.disks, fold.descent):
             demand(ref.bytes > 0 and 0 <= ref.crc32c < 1 << 32 and safe_key(ref.key), "it has a malformed reference")
+        largest = max(part.bytes for part in fold.descent)
+        demand(largest <= MAX_STORED_BYTES, "a part of a descent is longer than one may be")
 
 
 def _refs(disks: Sequence[FoldedDisk], descent: Sequence[ObjectRef]) -> Iterator[ObjectRef]:

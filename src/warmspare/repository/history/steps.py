@@ -93,14 +93,20 @@ async def descend(repository: Repository, vm: VmId, known: PointId | None, targe
         before, at = point.id, point.id.sequence
 
 
-async def ancestors(repository: Repository, head: Point, *, ahead: int = 1) -> AsyncGenerator[Step]:
+async def ancestors(
+    repository: Repository, head: Point, *, ahead: int = 1, lingering: bool = False
+) -> AsyncGenerator[Step]:
     """The step to `head` and the steps before it, newest first, each proved to lead where the next begins. A fold's
     descent is not read: what is made of its manifest is held against the root of `head`. ahead: how many records are
-    read at once; what is wrong with one is said when its turn has come. IntegrityError."""
+    read at once; what is wrong with one is said when its turn has come. lingering: head may have been dropped, as long
+    as all that it needs is there still. IntegrityError; ConfigError where it was dropped."""
     vm, point = head.record.vm_id, head
     record = await _retention(repository, vm) if head.record.parent else None
     if record is not None and record.dropped(head.id.sequence):
-        raise gone(repository, vm, head.id.sequence, record)
+        newest = record
+        record = await _before_dropped(repository, newest, head.id.sequence) if lingering else newest
+        if record is newest:
+            raise gone(repository, vm, head.id.sequence, newest)
     read: dict[int, asyncio.Task[Point]] = {}
     try:
         while True:
@@ -122,6 +128,25 @@ async def ancestors(repository: Repository, head: Point, *, ahead: int = 1) -> A
         for task in read.values():
             task.cancel()
         await asyncio.gather(*read.values(), return_exceptions=True)
+
+
+async def _before_dropped(repository: Repository, newest: Retention, sequence: int) -> Retention | None:
+    """The last retention record before one dropped that point; None: nothing had been dropped then. `newest`, where it
+    is gone, and so is what the point needs."""
+    vm, before = newest.vm_id, newest.generation
+    for generation, info in reversed(await retained.generations(repository, vm)):
+        if generation >= newest.generation:
+            continue
+        try:
+            record = (await retained.load(repository, vm, generation, info)).record
+        except NotFoundError:
+            return newest
+        if generation != before - 1:
+            return newest
+        if not record.dropped(sequence):
+            return record
+        before = generation
+    return None if before == 1 else newest
 
 
 def _downwards(record: Retention | None, sequence: int, count: int) -> list[int]:
@@ -248,12 +273,15 @@ def _demand_target(repository: Repository, fold: Fold, point: Point) -> None:
         )
 
 
-async def since_checkpoint(repository: Repository, disk: Disk, head: Point) -> tuple[bool, list[Step]]:
+async def since_checkpoint(
+    repository: Repository, disk: Disk, head: Point, *, lingering: bool = False
+) -> tuple[bool, list[Step]]:
     """(whether to begin with the disk's checkpoint, the steps after it), newest first; otherwise the steps are all that
-    the disk is in. The first of these may be a fold that begins before the checkpoint: it says all that came after."""
+    the disk is in. The first of these may be a fold that begins before the checkpoint: it says all that came after.
+    lingering: see `ancestors`."""
     path: list[Step] = []
     wanted = disk.checkpoint.sequence if disk.checkpoint else 0
-    async for step in ancestors(repository, head):
+    async for step in ancestors(repository, head, lingering=lingering):
         if wanted == step.point.id.sequence:
             return True, path
         manifest = step.manifest(disk.id)

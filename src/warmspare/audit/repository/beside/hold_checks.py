@@ -40,6 +40,17 @@ async def check_holds(
                 meaning="a hold can't be read; it holds its restore point all the same",
                 remedy=REMEDY,
             )
+        elif chain.folds.drops(one.sequence):
+            findings.add(
+                FindingKind.POINT_ROLLED_BACK,
+                point=one.hold.point.label,
+                key=one.key,
+                expected="the restore point that is held",
+                actual=f"it was let go, as {chain.folds.key} says",
+                meaning="a restore point is held, and was let go all the same",
+                remedy="find out who let it go; a copy of the repository may have it: hold it there, and remove this "
+                "hold by `warmspare hold remove --id`",
+            )
         elif (link := chain.links.get(one.sequence)) is not None:
             if link.sha256 != one.hold.sha256:
                 findings.add(

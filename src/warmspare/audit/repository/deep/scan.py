@@ -134,7 +134,7 @@ class Deep:
 
     async def _record(self, sequence: int) -> RestorePoint | None:
         link = self._chain.links.get(sequence)
-        if link is None:
+        if link is None or self._chain.uncertain(sequence):
             return None
         try:
             record, digest = await read_record(self._objects.store, self._vm, sequence)
@@ -170,7 +170,7 @@ class Deep:
                 image.stopped = link.label
             if stated is not None and not image.stopped:
                 await self._disk(stated, image, FindingPlace(link.label, disk.id))
-            image.losses.at(sequence)
+            image.losses.at(sequence, before.sequence if before else 0)
             image.capacity_bytes = disk.capacity_bytes
             progress.disk, progress.chunks, progress.packs = index + 1, 0, []
             # Before anything of the next is applied: what is done again must find the image as it was.
