@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -570,14 +571,15 @@ def test_killed_towards_s3(rig: Rig, tmp_path: Path, seaweed_place: S3Place) -> 
     target = at(rig, seaweed_place.uri)
     made(target.repo)
     arguments = [python(), "-m", "warmspare", "copy", "--from", rig.repo, "--to", target.repo, "--limit", "8mbit"]
-    rng = random.Random(8)
+    rng, ends = random.Random(8), []
     for _ in range(3):
         child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
         try:
             child.wait(rng.uniform(0.8, 2.5))
         except subprocess.TimeoutExpired:
             child.kill()
-        child.wait()
+        ends.append(child.wait())
+    assert -signal.SIGKILL in ends and set(ends) <= {-signal.SIGKILL, 0}, ends
     copy(rig.repo, target.repo)
     target.apply()
     assert same(rig.disk, rig.replica)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rig import Rig
+from rig import Rig, made
 from rigs.damage import hostile
 
 REPOSITORIES = 2000
@@ -34,13 +34,19 @@ def runner() -> Iterator[hostile.Runner]:
         yield made
 
 
+def begin(work: Path) -> None:
+    """A directory for the commands, with the repository that one of them copies to."""
+    work.mkdir()
+    made(work / "copy")
+
+
 def campaign(base: Rig, runner: hostile.Runner, home: Path, seeds: range, *, every: int) -> None:
     """every: one in so many of the commands is run on a repository, by turns."""
     wrong, slowest, largest, runs = [], 0.0, 0.0, 0
     for seed in seeds:
         with hostile.mutated(Path(base.repo), home, seed) as (repository, done):
             work = home / "work"
-            work.mkdir()
+            begin(work)
             for number, command in enumerate(hostile.commands(repository, work, base.disk)):
                 if (number + seed) % every:
                     continue
@@ -51,6 +57,16 @@ def campaign(base: Rig, runner: hostile.Runner, home: Path, seeds: range, *, eve
             shutil.rmtree(work)
     print(f"{runs} commands on {len(seeds)} repositories: at most {slowest:.1f} s of CPU, {largest:.0f} MiB")
     assert not wrong, f"{len(wrong)} of {runs}:\n" + "\n".join(wrong[:20])
+
+
+def test_each_does_its_work_where_nothing_is_wrong(base: Rig, runner: hostile.Runner, tmp_path: Path) -> None:
+    """What is refused for its command line, or for the lack of something, would read no mutated repository either."""
+    work = tmp_path / "work"
+    begin(work)
+    for command in hostile.commands(Path(base.repo), work, base.disk):
+        ended = runner.run(*command, home=work)
+        looks = command[0] == "recover"  # at a disk of noise, which can't start
+        assert ended.code == (5 if looks else 0) and not ended.wrong(), (command, ended)
 
 
 def test_readers_of_mutated_repositories(base: Rig, runner: hostile.Runner, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -30,21 +31,26 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
         foreign = vm.foreign_snapshot()
         rig.sync("dc02")
         rig.standin.script("latency 10")  # so that there is something to be killed in
-        began = time.monotonic()
-        assert start(rig, "dc02").wait(240) == 0
+        for _ in range(2):  # the first waits until the server of forks has loaded the program
+            vm.scribble(rng, pieces=10)
+            began = time.monotonic()
+            assert start(rig, "dc02").wait(240) == 0
         whole_s = time.monotonic() - began
+        print(f"{whole_s:.1f} s in peace")
         for number in range(rounds):
             vm.scribble(rng, pieces=10)
             before = rig.sequences(vm)
             victim = start(rig, "dc02")
             time.sleep(rng.uniform(0.3, 1.1) * whole_s)
             victim.kill()
-            victim.communicate()
+            _, errors = victim.communicate()
+            assert victim.returncode in (-signal.SIGKILL, 0), (number, victim.returncode, errors.decode())
             while rig.site.state()[vm.moref]["busy"]:  # what it had asked for goes on without it
                 time.sleep(0.01)
             ours = [moref for moref in rig.clean(vm) if moref != foreign]
             published = rig.sequences(vm) != before
             met["with a snapshot of ours" if ours else "after publication" if published else "without a snapshot"] += 1
+            met["killed"] += victim.returncode != 0
             vm.scribble(rng, pieces=10)
             done = rig.sync("dc02")
             what = f"round {number}: {ours} {published} {done.events}"
@@ -60,13 +66,14 @@ def campaign(home: Path, seed: int, rounds: int) -> Counter[str]:
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     met = campaign(tmp_path, 51, 10)
-    assert sum(met.values()) == 10
+    assert met["killed"] >= 5 and met["with a snapshot of ours"], met
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_a_hundred_moments(tmp_path: Path) -> None:
     met = campaign(tmp_path, 52, ROUNDS)
-    assert met["with a snapshot of ours"] >= ROUNDS / 10 and len(met) == 3, met
+    assert met["with a snapshot of ours"] >= ROUNDS / 10 and len(met) == 4, met
 
 
 def test_two_schedulers_at_once(tmp_path: Path) -> None:

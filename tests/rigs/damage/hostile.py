@@ -300,7 +300,7 @@ def _lease(path: Path, rng: random.Random) -> None:
 
 
 def commands(repository: Path, work: Path, disk: Path) -> list[list[object]]:
-    """What reads a repository. work: a directory of their own."""
+    """What reads a repository. work: a directory of their own, with an empty repository `copy`."""
     return [
         ["points", "--repo", repository],
         ["apply", "--vm", "vm", "--repo", repository, "--to", work / "replica.raw"],

@@ -203,6 +203,9 @@ def _serve(asking: socket.socket) -> dict[str, Any] | None:
 
 
 def _become(words: list[str], environment: dict[str, str], folder: str) -> None:
+    # The server's own streams still take these descriptors for what the server has there: a file, where a pipe may be.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 (to its end)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -7,16 +7,19 @@ import random
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rig import MIB, Rig, fingerprint, random_disk, same, scribble
 from rigs.host import forked
 from rigs.host.hearing import all_heard
+from rigs.kills import SPRUNG
 from warmspare.format.manifest import ManifestReader
 from warmspare.model.keyparts import encode_name
 from warmspare.store import layout
 
+SEALED = ("after Journal.seal", 1)  # all of a run is there but its publication
 VICTIM = Path(__file__).with_name("victim.py")
 RUN_S = 120
 
@@ -144,16 +147,31 @@ class SenderWorld:
         assert same(home / "fresh.raw", self.disk), what
         self.nothing_left(rig, what)
         shutil.rmtree(home)
-        return done.returncode == -9 if act == "kill" else True
+        return done.returncode == -9 if act == "kill" else SPRUNG in done.stderr
 
-    def ordeal(self, rng: random.Random, moments: list[str]) -> int:
-        """Killed several times over, at any moments, the disk changing between; then one run in peace. How often it was
-        killed."""
+    def completing(self) -> list[tuple[str, int]]:
+        """Every moment at which a run completes the one before, which was killed at SEALED; with ordinals."""
+        home = self.home / "completing"
+        copy(self.base, home)
+        out = self.home / "completing-moments"
+        killed = victim("kill", *SEALED, *self.command(Rig(home)))
+        assert killed.returncode == -9, killed.stderr
+        done = victim("list", out, *self.command(Rig(home)))
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(home)
+        moments, met, numbered = out.read_text().splitlines(), Counter[str](), list[tuple[str, int]]()
+        for name in moments:
+            met[name] += 1
+            numbered.append((name, met[name]))
+        return numbered[moments.index("before LastRun.complete") : moments.index("after LastRun.complete") + 1]
+
+    def ordeal(self, rng: random.Random, places: Iterable[tuple[str, int]]) -> int:
+        """Killed several times over, at these moments, the disk changing between; then one run in peace. How often it
+        was killed."""
         home = self.home / "ordeal"
         copy(self.base, home)
         rig, kills, story = Rig(home), 0, []
-        for _ in range(rng.randrange(2, 5)):
-            name, ordinal = choose(moments, rng, 1)[0]
+        for name, ordinal in places:
             done = victim("kill", name, ordinal, *self.command(rig))
             story.append(f"{name} #{ordinal}: {done.returncode}")
             assert done.returncode in (-9, 0), f"{story} {done.stderr[-800:]}"
@@ -251,7 +269,7 @@ class ReceiverWorld:
         self.claims(rig, what)
         assert fingerprint(Path(rig.repo)) == repository, f"a receiver wrote to the repository: {what}"
         shutil.rmtree(home)
-        return done.returncode == -9 if act == "kill" else True
+        return done.returncode == -9 if act == "kill" else SPRUNG in done.stderr
 
     def claims(self, rig: Rig, what: str) -> None:
         """What the record says of the replica is so: at a point and moving to none, all but the blocks it calls

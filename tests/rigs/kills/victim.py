@@ -55,6 +55,7 @@ import warmspare.sync.sender
 import warmspare.sync.stages.filter
 import warmspare.sync.stages.pack_writer
 import warmspare.sync.stages.transfer
+from rigs.kills import SPRUNG
 from warmspare.cli.main import run
 from warmspare.errors import StoreError
 
@@ -130,6 +131,7 @@ class Trap:
         if self._act == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self._act == "fail":
+            os.write(2, f"{SPRUNG}\n".encode())
             if " store." in name:
                 raise StoreError("the store broke, as the test wanted", retryable=True)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
