@@ -353,8 +353,9 @@ def _child(arguments: list[str], home: str, terminal: int) -> None:
 
 
 def _serve() -> None:
-    import warmspare.audit.repository.deep.scan
     import warmspare.audit.repository.removal
+
+    import warmspare.audit.repository.deep.scan
     import warmspare.audit.repository.repository_audit
     import warmspare.cli.commands.apply
     import warmspare.cli.commands.copy
