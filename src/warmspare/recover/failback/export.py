@@ -111,7 +111,7 @@ class Export:
         if record.region != region:
             hint = f"give --region {record.region} here"
             raise ConfigError(f"VM {vm!r} was failed over to {record.region} and this is {region}", hint=hint)
-        return record, await self._repository.load(vm, record.sequence)
+        return record, await recall(self._repository, vm, record.point)
 
     async def _pairs(
         self, vm: VmId, record: FailoverRecord, point: Point

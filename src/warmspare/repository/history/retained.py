@@ -81,13 +81,17 @@ async def _led(repository: Repository, vm: VmId, found: StoredRetention) -> Stor
     else:
         if there.id == target:
             return found
-    folds = found.record.folds[:-1]
-    return replace(found, record=structs.replace(found.record, folds=folds))
+        return replace(found, record=structs.replace(found.record, folds=found.record.folds[:-1]))
+    *folds, last = found.record.folds
+    return replace(found, record=structs.replace(found.record, folds=folds), pending=last)
 
 
 async def write(repository: Repository, vm: VmId, before: StoredRetention | None, folds: list[Fold]) -> bool:
     """Make the next generation; False if another's stands there already. Everything that the folds name must be in the
-    store."""
+    store. A fold that is pending goes on to be, unless one of these leads as far: the copy may be about to publish."""
+    pending = before.pending if before else None
+    if pending is not None and all(fold.target.sequence < pending.target.sequence for fold in folds):
+        folds = [*folds, pending]
     generation = before.record.generation + 1 if before else 1
     record = Retention(
         flags.VERSION,
