@@ -60,6 +60,25 @@ def test_a_half_staged_point_that_was_dropped_is_given_up(rig: StageRig) -> None
     assert [each.id for each in rig.account.snapshots.values()] == [made.id]
 
 
+def test_staged_points_are_kept_where_it_is_asked(rig: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    random_disk(rig.disk, 2 * MIB, rng)
+    rig.sync()
+    rig.stage()
+    for _ in range(3):
+        scribble(rig.disk, rng, pieces=2)
+        rig.sync()
+    words = ("prune", "--repo", rig.repo, "--keep-last", 1, "--staged")
+    told = {each["sequence"]: each for each in command(*words).all("prune.point")}
+    assert [number for number, each in told.items() if each["goes"]] == [2, 3]
+    assert told[1]["reasons"] == ["staged in EC2"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    refused = command(*words, "--yes")
+    assert refused.code == 0 and "staged" in refused.last("prune.refused")["message"]
+    assert not list(rig.root.glob("retention/*"))
+
+
 @pytest.fixture
 def world(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A VM of two disks; its first point is staged, and was dropped after two more."""

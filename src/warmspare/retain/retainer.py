@@ -20,7 +20,7 @@ from warmspare.retain.point_times import ToldTime, believed
 from warmspare.retain.policy import PastPoint, RetentionPlan, RetentionPolicy, plan
 from warmspare.retain.vm_standing import StandingPoint, VmStanding
 
-Staged = Callable[[VmId], Awaitable[Sequence[PointId]]]
+Staged = Callable[[Repository, VmId], Awaitable[Sequence[PointId]]]
 _Span = Fold | tuple[Point | None, Point]  # what stands for it already; or where it begins, and where it leads
 Held = Callable[[Repository, VmId], Awaitable[Mapping[int, Sequence[str]]]]
 
@@ -80,7 +80,7 @@ class Retainer:
         needed: dict[int, list[str]] = {}
         if staged is not None:
             try:
-                there = await staged(vm)
+                there = await staged(self._repository, vm)
             except WarmspareError as error:
                 return f"what of it is staged could not be asked: {error.what}", {}
             for point in there:

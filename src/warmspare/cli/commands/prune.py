@@ -29,6 +29,9 @@ class PruneOptions(RetentionOptions, options.RepositoryOptions):
             help="Remove only what the store has had for longer (default: 7d; the grace time where points are let go).",
         ),
     ] = None
+    staged: Annotated[bool, Option("--staged", help="Ask EC2 what is staged, and keep those points, too.")] = False
+    region: options.Region = None
+    profile: options.Profile = None
     yes: Annotated[bool, Option("--yes", help="Do it; otherwise only say what would be done.")] = False
     dry_run: Annotated[bool, Option("--dry-run", help="Change nothing (the default).")] = False
     against: options.Against = []  # noqa: RUF012 (never changed)
@@ -50,6 +53,9 @@ def prune(given: PruneOptions) -> int:
             rules=given.rules(),
             grace_s=duration(given.grace),
             older_s=None if given.older_than is None else duration(given.older_than),
+            staged=given.staged,
+            region=given.region,
+            profile=given.profile,
             remove=given.yes,
             against=tuple(given.against),
             reports=given.reports,

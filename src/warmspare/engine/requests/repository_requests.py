@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -191,9 +192,11 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
     vm: only of this ID. rules: which points are kept, beside or instead of what the configuration says of a VM; where
     neither says anything, all are. config: whose VMs count; None: the usual file's, if it has some of this repository.
     A VM that it does not have is left alone unless `vm` names it. grace_s: how long whoever began before has to end.
-    older_s: only what the store has had for longer; None: a week, or the grace time where points are let go. remove:
-    otherwise only say what would be done. against: files that tell what was seen of the repository before; reports:
-    where reports are kept; None: the usual place. StoreError where the store did not let all of it be removed.
+    older_s: only what the store has had for longer; None: a week, or the grace time where points are let go. staged:
+    ask EC2, in this region and by this profile, which points are staged, and keep these; of a VM that it can't tell
+    them of nothing goes. remove: otherwise only say what would be done. against: files that tell what was seen of the
+    repository before; reports: where reports are kept; None: the usual place. StoreError where the store did not let
+    all of it be removed.
     """
 
     vm: str | None = None
@@ -201,6 +204,9 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
     config: Path | None = None
     grace_s: float = 86400.0
     older_s: float | None = None
+    staged: bool = False
+    region: str | None = None
+    profile: str | None = None
     remove: bool = False
     against: tuple[Path, ...] = ()
     reports: Path | None = None
@@ -216,9 +222,17 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
             raise ConfigError("the grace time is too short", where="--grace", hint=hint)
         uri = self.repository.uri
         known = seen_before(self.against, self.reports, uri, self.vm, run.host)
-        chosen = policies(self.repository, self.config, self.rules, self.vm, self.grace_s)
-        store = self.repository.open(run.retrying)
-        try:
+        async with AsyncExitStack() as stack:
+            aws = None
+            if self.staged:
+                from warmspare.recover.aws.client import Aws, AwsSettings
+
+                aws = await stack.enter_async_context(
+                    Aws(AwsSettings(self.region, self.profile), on_retry=run.retrying)
+                )
+            chosen = policies(self.repository, self.config, self.rules, self.vm, self.grace_s, aws)
+            store = self.repository.open(run.retrying)
+            stack.push_async_callback(store.close)
             found = await Prune(
                 store,
                 run.host.folder("tmp"),
@@ -229,8 +243,6 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
                 remove=self.remove,
                 policies=chosen,
             ).run()
-        finally:
-            await store.close()
         done = PruneDone(
             repository=uri,
             removed=self.remove,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.retention_rules import RetentionRules
 from warmspare.engine.wiring.fleet_expected import FleetExpected
-from warmspare.model.ids import VmId, vm_key
+from warmspare.model.ids import PointId, VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.holds import holds_of, reasons, standing
 from warmspare.retain.policy import RetentionPolicy
@@ -18,13 +18,19 @@ from warmspare.retain.removal import Policies
 
 if TYPE_CHECKING:
     from warmspare.config.retention_settings import RetentionSettings
+    from warmspare.recover.aws.client import Aws
 
 
 def policies(
-    place: RepositoryPlace, config: Path | None, rules: RetentionRules, vm: str | None, grace_s: float
+    place: RepositoryPlace,
+    config: Path | None,
+    rules: RetentionRules,
+    vm: str | None,
+    grace_s: float,
+    aws: Aws | None,
 ) -> Policies | None:
-    """Of that repository. config: whose VMs count. rules: beside it. vm: the only one that is meant. None where nothing
-    says which points are kept. ConfigError."""
+    """Of that repository. config: whose VMs count. rules: beside it. vm: the only one that is meant. aws: is asked what
+    is staged; None: that is not asked. None where nothing says which points are kept. ConfigError."""
     from warmspare.config.load import load
     from warmspare.engine.host_places import config_path
 
@@ -36,7 +42,16 @@ def policies(
         if named is None and not fleet.vms:
             fleet = None  # the usual file is of other repositories
     chosen = _Chosen(rules, fleet, vm)
-    return Policies(chosen, _held, None, grace_s) if chosen.says_anything else None
+    if not chosen.says_anything:
+        return None
+
+    async def staged(repository: Repository, vm: VmId) -> Sequence[PointId]:
+        from warmspare.recover.staging.staged import staged_points
+
+        assert aws is not None
+        return [one.id for one in await staged_points(aws, repository.id, vm)]
+
+    return Policies(chosen, _held, staged if aws is not None else None, grace_s)
 
 
 async def _held(repository: Repository, vm: VmId) -> Mapping[int, Sequence[str]]:
@@ -64,18 +79,11 @@ class _Chosen:
     def _configured(self, vm: VmId, name: str) -> RetentionSettings | None:
         if self._fleet is None:
             return None
-        found = [one for one in self._fleet.alone if _is(one.find.by, one.find.value, vm, name)]
-        if found:
-            return found[0].policy.retention
+        if (meant := self._fleet.meaning(vm, name, {})) is not None:
+            return meant.policy.retention
         # Whom a folder or a tag means vCenter knows; so they count if they agree.
         several = {one.policy.retention for one in self._fleet.vms if one.find.several}
         return several.pop() if len(several) == 1 else None
-
-
-def _is(by: str, value: str, vm: VmId, name: str) -> bool:
-    if by == "instance_uuid":
-        return vm_key(VmId(value)) == vm_key(vm)
-    return name == (value.rpartition("/")[2] if by == "path" else value)
 
 
 def _none() -> RetentionSettings:
