@@ -17,6 +17,7 @@ import warmspare.audit.repository.deep.scan
 from rig import KIB, MIB, Outcome, Rig, command, data_places, flip, flip_in_place, random_disk, scribble
 from rigs.damage.repository import build
 from rigs.kills.selfkill import killed_at
+from rigs.stores.retaining import retain
 from warmspare.audit.reports.report import AuditReport
 from warmspare.audit.repository.deep.deep_progress import Keeper
 from warmspare.audit.repository.deep.scan import ScannedDisk
@@ -28,6 +29,7 @@ from warmspare.errors import LeaseError, StoreError
 from warmspare.observe.events import Events
 from warmspare.state.local_files import locked
 from warmspare.state.page_column import PageColumn
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.directory.file_upload import FileUpload
 from warmspare.store.opening import open_store
 from warmspare.sync import diskrun
@@ -95,10 +97,22 @@ def random_chain(rig: Rig, rng: random.Random, monkeypatch: pytest.MonkeyPatch) 
             scribble(disk, rng, pieces=rng.randrange(1, 8), most=rng.choice([4, 60, 300]) * KIB)
 
 
+def let_go(rig: Rig, rng: random.Random, *, remove: bool) -> None:
+    """Some points of a chain, in one go or in two."""
+    there = sorted(int(path.stem) for path in (rig.root / "points").glob("*.json"))
+    for _ in range(rng.randrange(1, 3)):
+        keep = [number for number in there[:-1] if rng.random() < 0.5] + there[-1:]
+        if keep != there:
+            retain(DirectoryStore(rig.repo), rig.vm, keep, rig.home / "folding", remove=remove)
+        there = keep
+
+
 @pytest.mark.parametrize("seed", [*range(10), *(pytest.param(n, marks=pytest.mark.slow) for n in range(10, 100))])
 def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rig = Rig(tmp_path)
     random_chain(rig, random.Random(seed), monkeypatch)
+    if seed % 2:
+        let_go(rig, random.Random(seed), remove=seed % 4 == 1)
     for thoroughly in (False, True):
         report = deep(rig, thoroughly=thoroughly)
         wrong = [each for each in report.findings if each.severity != "note"]
@@ -153,6 +167,8 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(
 ) -> None:
     rng = random.Random(seed)
     rig = build(tmp_path, points=4, seed=seed)
+    if seed % 2 == 0:
+        retain(DirectoryStore(rig.repo), rig.vm, [2, 4], tmp_path / "folding")
     if seed:
         harm(rig, rng)
     expected = deep(rig)
@@ -239,6 +255,21 @@ def test_progress_that_is_damaged_or_of_another_chain(tmp_path: Path, monkeypatc
     report = deep(rig)
     assert report.clean and report.resumed
     assert any("blocks were read up to restore point 4" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_progress_by_points_that_were_let_go_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove: bool
+) -> None:
+    """It begins anew: what lies in scratch space is a disk as it was at a point that is no more."""
+    rig = build(tmp_path, points=4)
+    stopped(rig, monkeypatch, 7)
+    retain(DirectoryStore(rig.repo), rig.vm, [3, 4], tmp_path / "folding", remove=remove)
+    report = deep(rig)
+    assert report.clean and not report.resumed and not report.findings
+    stopped(rig, monkeypatch, 3)
+    report = deep(rig)
+    assert report.clean and report.resumed
 
 
 def test_one_scratch_directory_serves_one_audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from rig import Rig
 from rigs.damage.repository import Damage, Objects, build, damage, directory, objects_of, put_back, upload
+from rigs.stores.retaining import retain
 from servers import S3Place
 from warmspare.audit.reports import archive
 from warmspare.audit.reports.report import AuditReport
@@ -21,10 +22,13 @@ from warmspare.store.contract import Store
 from warmspare.store.opening import open_store
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    """Built once; tests that change it put it back."""
-    return build(tmp_path_factory.mktemp("world"))
+@pytest.fixture(scope="module", params=["whole", "folded"])
+def world(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Rig:
+    """Built once; tests that change it put it back. folded: points 1, 3 and 4 were let go."""
+    rig = build(tmp_path_factory.mktemp("world"))
+    if request.param == "folded":
+        retain(directory(rig), rig.vm, [2, 5], rig.home / "scratch")
+    return rig
 
 
 @pytest.fixture

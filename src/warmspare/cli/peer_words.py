@@ -8,7 +8,8 @@ _DISKS = (
 )
 _SYNC = "`warmspare sync` makes a restore point of disks, or of VMs of the configuration"
 _KEEP = (
-    "there is nothing like it yet: all restore points are kept, and `warmspare prune` removes what none of them names"
+    "`warmspare prune --keep-daily 14 --yes` lets all other restore points go, by options or the configuration, and "
+    "removes what none needs any more"
 )
 _AUDIT = "`warmspare audit repository` checks what is stored, with --deep every block of it"
 _REPAIR = "`warmspare audit repository --repair` puts right what can be"
@@ -43,7 +44,7 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
     ("diff, compare", "there is nothing like it yet: `warmspare points` shows how much each restore point changed"),
     ("cat, dump, export, export-tar, import-tar, convert", _EXPORT),
     ("key, passwd, password", _KEYS),
-    ("compact, gc, cleanup, clean", "`warmspare prune` removes what no restore point names"),
+    ("compact, gc, cleanup, clean", "`warmspare prune` removes what no restore point needs any more"),
     (
         "cache",
         "nothing of a repository is cached but what a sync keeps in its state directory, and that may be deleted",

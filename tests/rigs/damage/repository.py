@@ -61,7 +61,7 @@ async def put_back(store: Store, wanted: Objects, changed: set[str]) -> None:
 
 
 def kind_of(key: str) -> str:
-    """packs, manifests, tables, points, or the repository's own record."""
+    """packs, manifests, tables, points, folds, retention, or the repository's own record."""
     parts = key.split("/")
     return parts[2] if len(parts) > 3 else "repository"
 
@@ -88,7 +88,8 @@ async def damage(store: Store, whole: Objects, rng: random.Random) -> Damage:
     by_kind: dict[str, list[str]] = {}
     for key in sorted(whole):
         by_kind.setdefault(kind_of(key), []).append(key)
-    kind = rng.choice(["packs", "packs", "packs", "manifests", "manifests", "tables", "points", "points", "repository"])
+    kinds = ["packs", "packs", "packs", "manifests", "manifests", "tables", "points", "points", "repository"]
+    kind = rng.choice(kinds + [kind for kind in ("folds", "folds", "retention") if kind in by_kind])
     key = rng.choice(by_kind[kind])
     act = rng.choice(["missing", "cut", "longer", "flipped", "flipped", "zeroed", "swapped", "replayed", "extra"])
     data = whole[key]
