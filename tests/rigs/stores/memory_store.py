@@ -1,15 +1,20 @@
-"""A store in this process's memory that counts requests and answers after a while; for many VMs, not for bytes."""
+"""A store in this process's memory that counts requests and answers after a while; for many VMs, or a long time."""
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import builtins
 import hashlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from crc32c import crc32c
 
 from warmspare.errors import NotFoundError, StoreError
 from warmspare.store.contract import ObjectInfo, StaleUpload, Upload
@@ -18,14 +23,15 @@ PAGE = 1000  # keys in an answer to a listing, as S3 has it
 
 
 class MemoryStore:
-    """See Store. requests: by method. latency_s: before each answer. refused: methods and prefixes of keys that are
-    answered by a refusal."""
+    """See Store. requests: by method. latency_s: before each answer. clock: its time. refused: methods and prefixes of
+    keys that are answered by a refusal. read_bytes, written_bytes: of bodies."""
 
     uri = "memory"
     server = "memory"
 
-    def __init__(self, latency_s: float = 0.0) -> None:
-        self.latency_s = latency_s
+    def __init__(self, latency_s: float = 0.0, clock: Callable[[], float] = time.time) -> None:
+        self.latency_s, self.clock = latency_s, clock
+        self.read_bytes = self.written_bytes = 0
         self.requests: Counter[str] = Counter()
         self.refused: set[tuple[str, str]] = set()
         self.objects: dict[str, tuple[bytes, float]] = {}
@@ -47,7 +53,8 @@ class MemoryStore:
     def keep(self, key: str, data: bytes) -> ObjectInfo:
         if key not in self.objects:
             bisect.insort(self._keys, key)
-        self.objects[key] = data, time.time()
+        self.objects[key] = data, self.clock()
+        self.written_bytes += len(data)
         info = self.info(key)
         assert info
         return info
@@ -58,10 +65,20 @@ class MemoryStore:
             raise NotFoundError("no such object", where=key)
         if len(self.objects[key][0]) > max_bytes:
             raise StoreError("the object is too large", where=key)
-        return self.objects[key][0]
+        return self._given(self.objects[key][0])
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        return (await self.get(key))[offset : offset + length]
+        await self._asked("get_range", key)
+        if key not in self.objects:
+            raise NotFoundError("no such object", where=key)
+        data = self.objects[key][0][offset : offset + length]
+        if len(data) != length:
+            raise StoreError("the object is shorter", where=key)
+        return self._given(data)
+
+    def _given(self, data: bytes) -> bytes:
+        self.read_bytes += len(data)
+        return data
 
     async def head(self, key: str) -> ObjectInfo | None:
         await self._asked("head", key)
@@ -103,12 +120,12 @@ class MemoryStore:
 
     def forget(self, key: str) -> None:
         if self.objects.pop(key, None) is not None:
-            self._keys.remove(key)
+            del self._keys[bisect.bisect_left(self._keys, key)]
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
-        raise NotImplementedError
+        return _MemoryUpload(self, key)
 
-    async def stale_uploads(self, prefix: str) -> list[StaleUpload]:
+    async def stale_uploads(self, prefix: str) -> builtins.list[StaleUpload]:
         return []
 
     async def abort_upload(self, stale: StaleUpload) -> None:
@@ -118,7 +135,37 @@ class MemoryStore:
         return None
 
     async def now(self) -> float:
-        return time.time()
+        return self.clock()
 
     async def close(self) -> None:
         """Nothing."""
+
+
+class _MemoryUpload:
+    """See Upload."""
+
+    def __init__(self, store: MemoryStore, key: str) -> None:
+        self._store, self._key = store, key
+        self._data = bytearray()
+        self.crc32c = 0
+
+    @property
+    def bytes(self) -> int:
+        return len(self._data)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def write(self, part: builtins.bytes | bytearray | memoryview) -> None:
+        await self._store._asked("part", self._key)
+        self._data += part
+        self.crc32c = crc32c(builtins.bytes(part), self.crc32c)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self._store._asked("complete", self._key)
+            if self._key in self._store.objects:
+                raise StoreError("another object stands under the key of an upload", where=self._key)
+            self._store.keep(self._key, builtins.bytes(self._data))
