@@ -17,7 +17,7 @@ from warmspare.config.load import parse
 from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.engine.wiring.kept_points import policy_of
 from warmspare.errors import ConfigError
-from warmspare.format import hold
+from warmspare.format.retained import hold
 from warmspare.model.ids import VmId, vm_key
 from warmspare.observe.kinds.repository_events import PointListed
 from warmspare.store import layout

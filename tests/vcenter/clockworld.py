@@ -32,6 +32,7 @@ from warmspare.model.keyparts import encode_name
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.repository import failover_record
 from warmspare.repository.chain import open_repository
+from warmspare.repository.history.steps import since
 from warmspare.repository.making import make_repository
 from warmspare.source.raw import RawSource
 from warmspare.store import lease as lease_module
@@ -271,7 +272,7 @@ class Schedule:
         with self._on(self.rng.choice([*self.hosts, self.rng.uniform(-DAY_S, DAY_S)])):
             vm = str(self.vm.spec["instance_uuid"])
             journal = await failover_record.read_journal(await open_repository(self.store), vm)
-            newest = (await journal.repository.since(vm, None))[-1]
+            newest, _ = await since(journal.repository, vm, None)
             await journal.begin(newest.id, "eu-central-1", "register-image")
             self.vm.scribble(self.rng, pieces=4, unseen=True)
             await journal.move("cleared")
