@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,18 +67,13 @@ class Folds:
         at = bisect.bisect_right(targets, sequence)
         return at < len(targets) and self.by_target[targets[at]].drops(sequence)
 
-    @property
-    def dropped(self) -> int:
-        """How many points they stand for, as they say."""
-        return sum(fold.dropped for fold in self.by_target.values())
-
-    def kept(self, newest: int) -> Iterator[int]:
+    def kept(self, newest: int) -> list[range]:
         """The sequences that are to be there, ascending."""
-        at = 1
+        ranges, at = [], 1
         for target, fold in sorted(self.by_target.items()):
-            yield from range(at, fold.after + 1)
+            ranges.append(range(at, fold.after + 1))
             at = target
-        yield from range(at, newest + 1)
+        return [*ranges, range(at, newest + 1)]
 
 
 async def read_folds(
