@@ -20,7 +20,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import restore_point
-from warmspare.format.restore_point import ObjectRef
+from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.format.retained import dropped_records, retention
 from warmspare.format.retained.retention import MAX_RETENTION_BYTES, Fold, Retention
 from warmspare.model.ids import VmId, vm_key
@@ -39,12 +39,14 @@ class StandingRecord(Protocol):
 
 @dataclass(slots=True)
 class DroppedPoint:
-    """A record out of a descent. target: the sequence of the point that its fold leads to."""
+    """A record out of a descent. target: the sequence of the point that its fold leads to. tables: of disks of which it
+    stored the hash table, which later points go on from."""
 
     sequence: int
     sha256: str
     parent: str | None
     target: int
+    tables: tuple[Disk, ...]
 
 
 @dataclass(slots=True)
@@ -218,7 +220,8 @@ async def _chain(
                 if sequence >= target:
                     raise FormatError("it has records of more points than the fold stands for", where=part.key)
                 before = restore_point.identity(stored)
-                points[sequence] = DroppedPoint(sequence, before, record.parent, target)
+                own = (one for one in record.disks if one.checkpoint and one.checkpoint.sequence == sequence)
+                points[sequence] = DroppedPoint(sequence, before, record.parent, target, tuple(own))
         except FormatError as error:
             return points, FormatError(error.what, where=part.key)
     if sequence + 1 != target:
