@@ -14,7 +14,8 @@ from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.mark import LossMark
 from warmspare.format.restore_point import Checkpoint, Disk, ObjectRef, RestorePoint, Unprotected
 from warmspare.format.retained.hold import Hold
-from warmspare.model.ids import VmId
+from warmspare.format.retained.retention import Fold, FoldedDisk, Retention
+from warmspare.model.ids import PointId, VmId
 
 RUN = bytes(range(16))
 MANIFEST_CAPACITY = (2 << 20) + 4097  # 33 blocks, the last of two pages
@@ -232,6 +233,86 @@ HOLD_VALUE = Hold(
     "sender",
     "warmspare 0.1.0",
 )
+RETENTION = b"""{
+ "format": 1,
+ "flags": 4,
+ "vm_id": "web1",
+ "generation": 2,
+ "previous": "6666666666666666666666666666666666666666666666666666666666666666",
+ "created": "2026-01-02T03:04:05Z",
+ "software": "warmspare 0.1.0",
+ "folds": [
+  {
+   "target": {
+    "sequence": 11,
+    "sha256": "1111111111111111111111111111111111111111111111111111111111111111"
+   },
+   "base": {
+    "sequence": 7,
+    "sha256": "7777777777777777777777777777777777777777777777777777777777777777"
+   },
+   "dropped": 3,
+   "run": "000102030405060708090a0b0c0d0e0f",
+   "since": "2026-01-02T03:04:00Z",
+   "disks": [
+    {
+     "id": "disk",
+     "manifest": {
+      "key": "vms/web1/folds/000102030405060708090a0b0c0d0e0f/0000000011-000.manifest",
+      "bytes": 700,
+      "sha256": "2222222222222222222222222222222222222222222222222222222222222222",
+      "crc32c": 305419896
+     },
+     "from_nothing": false,
+     "changed_blocks": 12
+    }
+   ],
+   "descent": [
+    {
+     "key": "vms/web1/folds/000102030405060708090a0b0c0d0e0f/0000000011-00000.descent",
+     "bytes": 150,
+     "sha256": "3333333333333333333333333333333333333333333333333333333333333333",
+     "crc32c": 1
+    }
+   ]
+  }
+ ]
+}
+"""
+_FOLDS = "vms/web1/folds/000102030405060708090a0b0c0d0e0f/0000000011"
+RETENTION_VALUE = Retention(
+    1,
+    4,
+    "web1",
+    2,
+    "6" * 64,
+    "2026-01-02T03:04:05Z",
+    "warmspare 0.1.0",
+    [
+        Fold(
+            PointId(11, "1" * 64),
+            PointId(7, "7" * 64),
+            3,
+            RUN.hex(),
+            "2026-01-02T03:04:00Z",
+            [FoldedDisk("disk", ObjectRef(f"{_FOLDS}-000.manifest", 700, "2" * 64, 0x12345678), False, 12)],
+            [ObjectRef(f"{_FOLDS}-00000.descent", 150, "3" * 64, 1)],
+        )
+    ],
+)
+DESCENT = bytes.fromhex(
+    """
+    5753444553430d0a010028000400000008000000000000000300000078000000427b39db802b44e628b52ffd20781d02
+    00a2030d1290cf01523e2e2c82c0ff4c33db9c487786a0f7ea9cde6ebdf368adbe620840f7ea9c4e5fcb05cfe3707ab3
+    d735f6bc05008810040047711820081036e32932
+    """
+)
+DESCENT_FIRST, DESCENT_BEFORE = 8, "7" * 64
+DESCENT_RECORDS = [
+    b'{"sequence": 8, "parent": "7777777777777777777777777777777777777777777777777777777777777777"}',
+    b'{"sequence": 9, "parent": "e5a3226787e1a67bd308294f97f944a0e07e8364be673bddee0d42a921e4184f"}',
+    b'{"sequence": 10, "parent": null, "name": "^"}',
+]
 INDEX = (
     b'{"format":1,"flags":0,"repository":"0123456789abcdef0123456789abcdef","whole":true,"vms":['
     b'{"id":"50120000-0000-4000-8000-00000000000a","name":"web 01/\xc3\xbc","sequence":12,'

@@ -27,7 +27,6 @@ from warmspare.format import (
     flags,
     frame,
     hashtable,
-    hold,
     index_shard,
     mark,
     pack,
@@ -40,6 +39,7 @@ from warmspare.format.chunk import PACKS, Chunk, ChunkFrames, decode_chunk, seal
 from warmspare.format.index_shard import IndexEntry, IndexShard
 from warmspare.format.manifest import HEADER, MAX_PACKS_CHUNK, Header, ManifestReader, ManifestWriter
 from warmspare.format.packlist import PACK_ROW, PackRef
+from warmspare.format.retained import dropped_records, hold, retention
 from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.ids import PackId, VmId, run_of
 from warmspare.model.runs import Runs
@@ -313,6 +313,8 @@ DECODERS: dict[str, tuple[Callable[[], bytes], Callable[[bytes], object], int]] 
         1 << 30,
     ),
     "hold": (lambda: golden.HOLD, lambda d: hold.decode(d, W), 1 << 30),
+    "retention": (lambda: golden.RETENTION, lambda d: retention.decode(d, W), 1 << 30),
+    "descent": (lambda: golden.DESCENT, lambda d: dropped_records.decode(d, golden.DESCENT_BEFORE, W), 0),
     "mark": (lambda: golden.MARK, lambda d: mark.decode(d, W), 1 << 30),
     "varint": (
         lambda: varint.encode(np.arange(0, 2**35, 2**30, dtype=np.uint64)),
@@ -354,7 +356,7 @@ def test_every_truncation_and_what_is_added(name: str) -> None:
     make, decode, _ = DECODERS[name]
     good = make()
     right = decode(good)
-    if name in ("point", "point of a request", "repository", "mark", "hold", "index", "index mark"):
+    if name in ("point", "point of a request", "repository", "mark", "hold", "retention", "index", "index mark"):
         good = good.rstrip()  # JSON is the same without its last newline; as an identity it is not
     places = range(len(good)) if len(good) < 3000 else sorted(random.Random(2).sample(range(len(good)), 1000))
     for at in places:

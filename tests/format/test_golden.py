@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import xxhash
+from msgspec import structs
 
 from format import golden
 from warmspare.errors import FormatError
@@ -16,7 +17,6 @@ from warmspare.format import (
     chunk,
     frame,
     hashtable,
-    hold,
     index_shard,
     mark,
     pack,
@@ -28,6 +28,7 @@ from warmspare.format import (
 from warmspare.format.chunk import Chunk, encode_chunk
 from warmspare.format.manifest import HEADER, Header, ManifestReader, ManifestWriter, Totals
 from warmspare.format.packlist import PackRef
+from warmspare.format.retained import dropped_records, hold, retention
 from warmspare.model.block_records import NO_FRAME
 from warmspare.model.ids import PackId, PointId, VmId, run_of
 
@@ -427,6 +428,71 @@ def test_mark() -> None:
 def test_hold() -> None:
     assert hold.decode(golden.HOLD, "here") == golden.HOLD_VALUE
     assert hold.encode(golden.HOLD_VALUE) == golden.HOLD
+
+
+def test_retention_record() -> None:
+    assert retention.decode(golden.RETENTION, "here") == golden.RETENTION_VALUE
+    assert retention.encode(golden.RETENTION_VALUE) == golden.RETENTION
+    [fold] = golden.RETENTION_VALUE.folds
+    assert [number for number in range(5, 14) if golden.RETENTION_VALUE.dropped(number)] == [8, 9, 10]
+    assert golden.RETENTION_VALUE.covering(7) == golden.RETENTION_VALUE.covering(10) == fold
+    assert golden.RETENTION_VALUE.covering(6) is golden.RETENTION_VALUE.covering(11) is None
+
+
+_FOLD = golden.RETENTION_VALUE.folds[0]
+_PART, _DISK = _FOLD.descent[0], _FOLD.disks[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fold", "why"),
+    [
+        ({"previous": None}, {}, "only the first"),
+        ({"generation": 1}, {}, "only the first"),
+        ({"created": "2026-02-30T00:00:00Z"}, {}, "calendar"),
+        ({}, {"since": "2026-02-30T00:00:00Z"}, "calendar"),
+        ({}, {"dropped": 2}, "another number"),
+        ({}, {"target": PointId(8, "1" * 64), "dropped": 0}, "another number"),
+        ({}, {"base": None, "dropped": 10}, "nothing known"),
+        ({}, {"disks": []}, "no disk"),
+        ({}, {"disks": [_DISK, _DISK]}, "twice"),
+        ({}, {"descent": []}, "stands for"),
+        ({}, {"descent": [structs.replace(_PART, bytes=0)]}, "malformed reference"),
+        ({}, {"descent": [structs.replace(_PART, key="../x")]}, "malformed reference"),
+        ({}, {"descent": [structs.replace(_PART, bytes=dropped_records.MAX_STORED_BYTES + 1)]}, "longer"),
+        ({"folds": [_FOLD, _FOLD]}, {}, "ascend"),
+        ({"flags": 8}, {}, "feature"),
+    ],
+)
+def test_retention_records_that_break_the_rules(fields: dict[str, object], fold: dict[str, object], why: str) -> None:
+    record = golden.RETENTION_VALUE
+    if fold:
+        record = structs.replace(record, folds=[structs.replace(_FOLD, **fold)])
+    with pytest.raises(FormatError, match=why):
+        retention.decode(retention.encode(structs.replace(record, **fields)), "here")
+
+
+def test_descent() -> None:
+    expected = (golden.DESCENT_FIRST, golden.DESCENT_RECORDS)
+    assert dropped_records.decode(golden.DESCENT, golden.DESCENT_BEFORE, "here") == expected
+    made = dropped_records.encode(*expected)
+    assert made[:28] == golden.DESCENT[:28]
+    assert dropped_records.decode(made, golden.DESCENT_BEFORE, "here") == expected
+    fields(
+        golden.DESCENT, [(0, "8s", b"WSDESC\r\n"), (8, "H", 1), (10, "H", 40), (12, "I", 4), (16, "Q", 8), (24, "I", 3)]
+    )
+    other = dropped_records.decode(golden.DESCENT, "8" * 64, "here")[1]
+    assert all(one != right for one, right in zip(other[:2], golden.DESCENT_RECORDS, strict=False))
+
+
+@pytest.mark.parametrize("size", [10, 1000, 100_000])
+def test_a_descent_is_cut_into_parts(size: int) -> None:
+    sizes = [size + number % 7 for number in range(2 * dropped_records.PART_BYTES // size)]
+    parts = list(dropped_records.parts(sizes))
+    assert [number for part in parts for number in range(*part.indices(len(sizes)))] == list(range(len(sizes)))
+    assert all(sum(sizes[part]) <= dropped_records.PART_BYTES for part in parts) and len(parts) > 1
+    large = [dropped_records.PART_BYTES + 1, 5, dropped_records.PART_BYTES + 1]
+    assert list(dropped_records.parts(large)) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert not list(dropped_records.parts([]))
 
 
 def test_hash_table_root() -> None:

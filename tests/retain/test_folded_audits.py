@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from retain.test_folded_chain import drop, past
 from rig import Outcome, Rig, command, flip, scribble
 from rigs.stores.retaining import retained_by
 from warmspare.audit.repository.walk import PointWalk
+from warmspare.format import tablefile
 from warmspare.format.retained import retention
 from warmspare.model.ids import VmId
 from warmspare.store import layout
 from warmspare.store.directory.directory_store import DirectoryStore
+from warmspare.sync import diskrun
 
 
 @pytest.fixture
@@ -48,6 +51,26 @@ def test_what_is_right_is_clean(folded: Rig, deep: list[str]) -> None:
     folded.sync()
     drop(folded, [5, 10])  # also what the report of the first audit names as the newest
     assert not audit(folded, *deep).all("finding")
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_stored_table_of_a_point_that_was_let_go(rig: Rig, monkeypatch: pytest.MonkeyPatch, wrong: bool) -> None:
+    """Later points go on from it, so it must have the root that its point had, whose manifests are gone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(rig.home / "xdg"))
+    monkeypatch.setattr(diskrun, "CHECKPOINT_POINTS", 2)
+    encode = tablefile.encode
+
+    def other(capacity: int, leaves: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+        return encode(capacity, ((number, bytes([leaf[0] ^ wrong]) + leaf[1:]) for number, leaf in leaves))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tablefile, "encode", other)
+        past(rig, 5)
+    checkpoint = rig.point(5).disks[0].checkpoint
+    assert checkpoint and 1 < checkpoint.sequence < 5
+    drop(rig, [1, 5])
+    found = audit(rig, code=5 if wrong else 0).all("finding")
+    assert [(each["kind"], each["key"]) for each in found] == [("table-root", checkpoint.table.key)] * wrong
 
 
 def test_a_copy_that_kept_other_points_is_clean(folded: Rig) -> None:

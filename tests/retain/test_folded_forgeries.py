@@ -223,6 +223,23 @@ def test_a_dropped_record_was_replaced_in_the_grace_time(going: Rig) -> None:
         going.point_path(number).write_bytes(kept)
 
 
+def test_folds_of_absurd_numbers(gone: Rig) -> None:
+    """They are refused before anything is counted one by one."""
+    forger = Forger(gone)
+    [*others, last] = forger.record.folds
+    far = [
+        structs.replace(last, base=PointId(9, FORGED), target=PointId(9 + 1001, FORGED), dropped=1000),
+        structs.replace(last, base=PointId(10**9, FORGED), target=PointId(2 * 10**9, FORGED), dropped=10**9 - 1),
+        structs.replace(last, base=PointId(2 * 10**9, FORGED), target=PointId(2 * 10**9 + 2, FORGED), dropped=1),
+    ]
+    forger.say(folds=[*others, last, *far])
+    done = audit(gone)
+    assert done.code == 5 and "restore points are missing" in done.stderr
+    forger.say(folds=[*others, last, far[0]])
+    done = audit(gone)
+    assert done.code == 0 and "counts for nothing" in notes(done)
+
+
 def test_points_that_are_rolled_back_behind_a_fold(gone: Rig) -> None:
     """Who did not see them gets a hint, who did a finding."""
     gone.apply()

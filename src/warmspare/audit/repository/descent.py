@@ -7,6 +7,7 @@ chain goes through them, so that a fold proves nothing that the records do not.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -70,7 +71,7 @@ class Chain:
     @property
     def kept(self) -> list[int]:
         """The sequences of all points that are to be there, ascending."""
-        return list(self.folds.kept(self.newest))
+        return list(itertools.chain(*self.folds.kept(self.newest)))
 
     def uncertain(self, sequence: int) -> bool:
         """Whether nothing tells by which manifests a point is had: its own, or those that stand for several."""
@@ -149,9 +150,10 @@ async def read_chain(
 def _demand_few_missing(store: Store, chain: Chain, inventory: VmContents) -> None:
     """IntegrityError where more are missing than could be told."""
     there = sum(not chain.folds.drops(sequence) for sequence in inventory.points)
-    if chain.newest - chain.folds.dropped - there <= MOST_MISSING:
+    if sum(map(len, chain.folds.kept(chain.newest))) - there <= MOST_MISSING:
         return
-    what = f"more than {MOST_MISSING} restore points are missing below number {chain.newest}"
+    newest = max(chain.newest, *chain.folds.by_target, 0)
+    what = f"more than {MOST_MISSING} restore points are missing below number {newest}"
     where = f"{store.uri.rstrip('/')}/{layout.point_key(inventory.vm, chain.newest)}"
     if chain.folds.unread:
         where = f"{store.uri.rstrip('/')}/{layout.retention_key(inventory.vm, inventory.generations[-1])}"

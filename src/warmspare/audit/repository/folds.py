@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.object_checks import REMEDY
 from warmspare.errors import FormatError, NotFoundError, StoreError
 from warmspare.format import restore_point
-from warmspare.format.restore_point import ObjectRef
+from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.format.retained import dropped_records, retention
 from warmspare.format.retained.retention import MAX_RETENTION_BYTES, Fold, Retention
 from warmspare.model.ids import VmId, vm_key
@@ -39,12 +39,14 @@ class StandingRecord(Protocol):
 
 @dataclass(slots=True)
 class DroppedPoint:
-    """A record out of a descent. target: the sequence of the point that its fold leads to."""
+    """A record out of a descent. target: the sequence of the point that its fold leads to. tables: of disks of which it
+    stored the hash table, which later points go on from."""
 
     sequence: int
     sha256: str
     parent: str | None
     target: int
+    tables: tuple[Disk, ...]
 
 
 @dataclass(slots=True)
@@ -67,18 +69,13 @@ class Folds:
         at = bisect.bisect_right(targets, sequence)
         return at < len(targets) and self.by_target[targets[at]].drops(sequence)
 
-    @property
-    def dropped(self) -> int:
-        """How many points they stand for, as they say."""
-        return sum(fold.dropped for fold in self.by_target.values())
-
-    def kept(self, newest: int) -> Iterator[int]:
+    def kept(self, newest: int) -> list[range]:
         """The sequences that are to be there, ascending."""
-        at = 1
+        ranges, at = [], 1
         for target, fold in sorted(self.by_target.items()):
-            yield from range(at, fold.after + 1)
+            ranges.append(range(at, fold.after + 1))
             at = target
-        yield from range(at, newest + 1)
+        return [*ranges, range(at, newest + 1)]
 
 
 async def read_folds(
@@ -223,7 +220,8 @@ async def _chain(
                 if sequence >= target:
                     raise FormatError("it has records of more points than the fold stands for", where=part.key)
                 before = restore_point.identity(stored)
-                points[sequence] = DroppedPoint(sequence, before, record.parent, target)
+                own = (one for one in record.disks if one.checkpoint and one.checkpoint.sequence == sequence)
+                points[sequence] = DroppedPoint(sequence, before, record.parent, target, tuple(own))
         except FormatError as error:
             return points, FormatError(error.what, where=part.key)
     if sequence + 1 != target:

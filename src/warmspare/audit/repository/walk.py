@@ -6,7 +6,7 @@ the next point needs to be judged by. Blocks are read by deep/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ from warmspare.audit.repository.merkle import ChainTable
 from warmspare.audit.repository.object_checks import REMEDY, FindingPlace, ObjectChecks, Stated
 from warmspare.errors import FormatError, NotFoundError
 from warmspare.format import tablefile
-from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
+from warmspare.format.restore_point import Checkpoint, Disk, RestorePoint
 from warmspare.format.retained.retention import Fold
 from warmspare.model import masks
 from warmspare.model.block_records import Records
@@ -155,8 +155,7 @@ class PointWalk:
             walk.losses.at(link.sequence, before.sequence if before else 0)
             await self._root(walk, link, doubted=doubted)
             if disk.checkpoint:
-                own = disk.checkpoint.sequence == link.sequence
-                await self._checkpoint(disk.checkpoint.table, walk, link, own=own, doubted=doubted)
+                await self._checkpoint(disk.checkpoint, walk, link, doubted=doubted)
 
     def _demand_own_disks(self, link: Link, record: RestorePoint, fold: Fold | None) -> None:
         for folded in fold.disks if fold else ():
@@ -226,9 +225,11 @@ class PointWalk:
                 actual=f"root {found}",
             )
 
-    async def _checkpoint(self, ref: ObjectRef, walk: DiskWalk, link: Link, *, own: bool, doubted: bool) -> None:
-        """A stored hash table: as stated, and what the manifests give. Where they do not tell any more, and its root is
-        the point's, it is what the table goes on from."""
+    async def _checkpoint(self, checkpoint: Checkpoint, walk: DiskWalk, link: Link, *, doubted: bool) -> None:
+        """A stored hash table: as stated, and what the manifests give; of a point that was let go, whose manifests are
+        gone, by the root in its record. Where manifests do not tell any more, and its root is the point's, it is what
+        the table goes on from."""
+        ref, own = checkpoint.table, checkpoint.sequence == link.sequence
         self._inventory.name(ref.key)
         if ref.key in self._tables:
             return
@@ -247,6 +248,7 @@ class PointWalk:
 
         try:
             if not own:
+                await self._dropped_table(checkpoint, leaves, place)
                 return
             if walk.known:
                 leaf = await in_thread(lambda: walk.table.differs(leaves()))
@@ -266,3 +268,26 @@ class PointWalk:
             malformed(self._objects, ref.key, place, error)
         finally:
             self._objects.scratch.drop(copy.file)
+
+    async def _dropped_table(
+        self, checkpoint: Checkpoint, leaves: Callable[[], Iterator[tuple[int, bytes]]], place: FindingPlace
+    ) -> None:
+        dropped = self._chain.folds.points.get(checkpoint.sequence)
+        disk = next((one for one in dropped.tables if one.id == place.disk), None) if dropped else None
+        if disk is None:
+            return
+        table = ChainTable(self._objects.scratch)
+        try:
+            await in_thread(lambda: table.load(leaves()))
+            found = await in_thread(table.root, disk.capacity_bytes)
+        finally:
+            table.close()
+        if found != disk.root:
+            self._findings.add(
+                FindingKind.TABLE_ROOT,
+                point=place.point,
+                disk=place.disk,
+                key=checkpoint.table.key,
+                expected=f"root {disk.root}, as the record of number {checkpoint.sequence} states it",
+                actual=f"root {found}",
+            )

@@ -22,6 +22,8 @@ AT_ONCE = 8
 
 async def name_lingering(objects: ObjectChecks, inventory: VmContents, chain: Chain) -> bool:
     """Take it out of what nobody names. False where one of these can't be read, so it can't be told. StoreError."""
+    if not inventory.left():
+        return True
     manifests: dict[str, ObjectRef] = {}
 
     def met(ref: ObjectRef, *, manifest: bool) -> None:
