@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warmspare.format.hold import Hold
+from warmspare.format.retained.hold import Hold
 
 import warmspare
 from rigs.stores.vm_fleet import VmFleet, uuid_of
