@@ -31,7 +31,9 @@ class Sizes:
 
     def words(self) -> str:
         kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(self.by_kind.items()))
-        return f"{self.total} bytes ({kinds}; frames {self.frames}, needed of these {self.needed}), {self.objects} objects"
+        return (
+            f"{self.total} bytes ({kinds}; frames {self.frames}, needed of these {self.needed}), {self.objects} objects"
+        )
 
 
 def sizes_of(store: MemoryStore, vm: VmId) -> Sizes:
