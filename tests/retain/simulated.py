@@ -11,7 +11,7 @@ import datetime
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,11 @@ from warmspare.repository.chain import Repository, open_repository
 from warmspare.repository.history import retained
 from warmspare.repository.making import make_repository
 from warmspare.retain.policy import RetentionPolicy
-from warmspare.retain.removal import Policies, Prune
+from warmspare.retain.removal import Policies, Prune, Pruned
 from warmspare.source.given import GivenDisks
 from warmspare.source.ports import DiskInput
 from warmspare.source.raw import RawSource
+from warmspare.store.contract import Store
 from warmspare.sync.beginning import ChainStart
 from warmspare.sync.sender import Sender
 from warmspare.sync.sync_settings import SyncSettings
@@ -100,14 +101,17 @@ class Disk(RawSource):
 
 @dataclass
 class Simulation:
-    """One VM and its repository. home: for state, the image and scratch. made: how many points."""
+    """One VM and its repository. home: for state, the image and scratch. step_s: from point to point. made: how many
+    of them."""
 
     home: Path
     guest: Guest
     patch: pytest.MonkeyPatch
+    policy: RetentionPolicy = POLICY
+    grace_s: float = DAY_S
+    step_s: float = QUARTER_S
     now_s: float = BEGIN_S
     made: int = 0
-    runs: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -132,8 +136,8 @@ class Simulation:
         await make_repository(self.store, Events())
 
     async def point(self) -> None:
-        """A quarter of an hour goes by, the guest writes, and it is synced."""
-        self.now_s += QUARTER_S
+        """Some time goes by, the guest writes, and it is synced."""
+        self.now_s += self.step_s
         self.made += 1
         wrote, contents = self.guest.writes(self.made)
         self.pages[wrote] = contents
@@ -156,18 +160,19 @@ class Simulation:
         settings = SyncSettings(state, LEVEL, start=ChainStart.NEW if new else ChainStart.GO_ON)
         await Sender(self.store, GivenDisks(VM, [given]), settings, Events()).run()
 
-    async def prune(self) -> None:
-        prune = Prune(
-            self.store,
+    async def prune(self, store: Store | None = None) -> Pruned:
+        """As the program does it, by the policy; what nobody needs any more is removed."""
+        policies = Policies(lambda vm, name: self.policy, _nobody, None, self.grace_s)
+        return await Prune(
+            store or self.store,
             self.home / "scratch",
             KnownRepository(),
             Events(),
             vm=None,
             older_s=None,
             remove=True,
-            policies=Policies(lambda vm, name: POLICY, _nobody),
-        )
-        await prune.run()
+            policies=policies,
+        ).run()
 
     async def sequences(self) -> list[int]:
         """Of the points that are kept."""
@@ -199,11 +204,11 @@ class Simulation:
             done = number
             yield number, pages
 
-    async def materialise(self, numbers: Iterable[int]) -> None:
+    async def materialise(self, numbers: Iterable[int], store: Store | None = None) -> None:
         """A replica at each of these points, by the real receiver, is what the guest had then, byte for byte."""
         for number, pages in self.states(numbers):
             target = self.home / f"replica-{number}"
-            await Receiver(self.store, VM, target, Events()).run(at=str(number))
+            await Receiver(store or self.store, VM, target, Events()).run(at=str(number))
             assert np.array_equal(np.fromfile(target, dtype=np.uint8), pages.reshape(-1)), number
             target.unlink()
             shutil.rmtree(f"{target}.warmspare")

@@ -170,3 +170,8 @@ def frame_bytes(data: bytes | memoryview, where: str) -> int:
     if not 0 < layout_bytes <= MAX_LAYOUT_BYTES or stored_bytes > SPAN_BYTES or not 0 < raw_bytes <= SPAN_BYTES:
         raise FormatError("a frame's header has impossible sizes", where=where)
     return int(HEADER.size + layout_bytes + stored_bytes)
+
+
+def page_count(data: bytes | memoryview) -> int:
+    """How many pages a whole frame says that it holds, by its header."""
+    return -(-int(HEADER.unpack_from(data)[5]) // PAGE_BYTES)

@@ -77,7 +77,7 @@ class Folding:
         steps = await self._steps(base, target)
         for disk in target.record.disks:
             async with change(self.repository, steps, base, disk, self.scratch) as made:
-                found = await in_thread(uses, made.manifest)
+                found = await in_thread(uses, made.manifest, made.made_of)
             self._count(made, found, worth(found, priced=self.priced))
 
     async def _steps(self, base: Point | None, target: Point) -> list[Step]:
@@ -98,11 +98,11 @@ class Folding:
     async def _disk(self, index: int, disk: Disk, steps: list[Step], base: Point | None) -> FoldedDisk:
         async with AsyncExitStack() as stack:
             made = await stack.enter_async_context(change(self.repository, steps, base, disk, self.scratch))
-            found = await in_thread(uses, made.manifest)
+            found = await in_thread(uses, made.manifest, made.made_of)
             which = worth(found, priced=self.priced)
             self._count(made, found, which)
             rewrite = PackRewrite(self.repository, vm_key(self.vm), self.run, self.numbers, index)
-            moved = await rewrite.copy(found, which)
+            moved = await rewrite.copy(made.manifest, found, which)
             with local_io(WHAT, self.scratch):
                 fd, name = tempfile.mkstemp(dir=self.scratch, prefix=".fold-")
                 stack.callback(os.close, fd)

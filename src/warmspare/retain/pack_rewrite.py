@@ -1,7 +1,8 @@
 """Frames that a folded manifest still needs, copied out of packs that hold little else; owns which packs that is worth.
 
-Frames are copied as they are and proved by their own checksums on the way. What is read are the frames that are needed,
-and no pack of which none is. docs/operations.md, "Retention".
+Frames are proved by their own checksums on the way, and copied as they are, but for those of which pages are of no use
+any more (frame_joining.py). What is read are the frames that are needed, and no pack of which none is.
+docs/operations.md, "Retention".
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import numpy as np
 
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format import frame
-from warmspare.format.chunk import ChunkFrames
+from warmspare.format.chunk import Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, ManifestWriter
 from warmspare.format.pack import HEADER, PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
+from warmspare.model import masks
+from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U64
 from warmspare.model.ids import PackId, RunId, VmKey
+from warmspare.model.units import FRAME_PAGES, PAGE_BYTES
 from warmspare.repository.chain import Repository
 from warmspare.repository.verified_objects import read_sound
+from warmspare.retain.frame_joining import FrameJoining, Joined, names_of, to_join
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES, Upload
 from warmspare.threads import in_thread
@@ -33,6 +38,7 @@ SMALL_BYTES = 8 << 20  # packs below this are put together, whatever they hold
 RANGE_BYTES = 4 << 20
 GAP_BYTES = 2 << 10  # between two frames: less to read than to ask for
 AHEAD = 6  # ranges under way
+WORTH = 8  # a pack is written again where at least one byte in so many comes back
 
 # What S3 asks for in us-east-1 and within a few percent elsewhere, in dollars: a GB kept for a month, 1000 requests.
 MONTH_GB = 0.023
@@ -42,15 +48,20 @@ MONTHS = 1.0  # in which a rewrite must have paid for itself
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackUse:
-    """What a manifest needs of one pack. offsets, sizes: of its frames, ascending."""
+    """What a manifest needs of one pack. offsets, sizes: of its frames, ascending. needed, held: how many pages of each
+    are, and how many it has, as far as that is known without reading it."""
 
     ref: PackRef
     offsets: U64
     sizes: U64
+    needed: U64
+    held: U64
 
     @property
     def live_bytes(self) -> int:
-        return int(self.sizes.sum())
+        """That a rewrite would write."""
+        whole = ~to_join(self.needed, self.held)
+        return int(np.where(whole, self.sizes, self.sizes * self.needed // self.held).sum())
 
     @property
     def dead_bytes(self) -> int:
@@ -72,22 +83,42 @@ class PackUse:
                 start = int(self.offsets[index])
 
 
-def uses(manifest: ManifestReader) -> list[PackUse]:
-    """What a manifest needs, by the index of the pack. FormatError."""
-    names = [np.empty(0, dtype=np.uint64)]
-    sizes = [np.empty(0, dtype=np.uint64)]
-    for chunk in manifest.chunks():
-        names.append(_names(chunk.frames))
-        sizes.append(chunk.frames.size.astype(np.uint64))
-    name, first = np.unique(np.concatenate(names), return_index=True)
-    size = np.concatenate(sizes)[first]
+def uses(manifest: ManifestReader, made_of: Sequence[ManifestReader]) -> list[PackUse]:
+    """What a manifest needs, by the index of the pack. made_of: the manifests that it says together. FormatError."""
+    name, size, needed = _frames_of(manifest)
+    held = np.maximum(needed, np.minimum(size // np.uint64(PAGE_BYTES), np.uint64(FRAME_PAGES)))
+    index = {pack.id: place for place, pack in enumerate(manifest.packs)}
+    for source in made_of:
+        places = np.array([index.get(pack.id, -1) for pack in source.packs], dtype=np.int64)
+        theirs, _, count = _frames_of(source)
+        pack = places[(theirs >> np.uint64(32)).astype(np.intp)] if theirs.size else places
+        count, theirs, pack = count[pack >= 0], theirs[pack >= 0] & np.uint64(0xFFFFFFFF), pack[pack >= 0]
+        theirs |= pack.astype(np.uint64) << np.uint64(32)
+        row = np.minimum(np.searchsorted(name, theirs), max(name.size - 1, 0))
+        same = name[row] == theirs if name.size else np.zeros(0, np.bool_)
+        held[row[same]] = np.maximum(held[row[same]], count[same])
     pack = (name >> np.uint64(32)).astype(np.int64)
     cuts = np.searchsorted(pack, np.arange(len(manifest.packs) + 1))
-    offset = name & np.uint64(0xFFFFFFFF)
+    columns = name & np.uint64(0xFFFFFFFF), size, needed, held
     return [
-        PackUse(ref, offset[cuts[index] : cuts[index + 1]], size[cuts[index] : cuts[index + 1]])
-        for index, ref in enumerate(manifest.packs)
+        PackUse(ref, *(column[cuts[place] : cuts[place + 1]] for column in columns))
+        for place, ref in enumerate(manifest.packs)
     ]
+
+
+def _frames_of(manifest: ManifestReader) -> tuple[U64, U64, U64]:
+    """(name, size, how many pages are named) of each frame, by name."""
+    parts = [(np.empty(0, np.uint64),) * 3]
+    for chunk in manifest.chunks():
+        records, frames = chunk.records, chunk.frames
+        some = records.frame != NO_FRAME
+        pages = np.bincount(
+            records.frame[some].astype(np.intp), weights=masks.counts(records.carried[some]), minlength=len(frames)
+        )
+        parts.append((names_of(frames.pack, frames.offset), frames.size.astype(np.uint64), pages.astype(np.uint64)))
+    names, sizes, pages = (np.concatenate(column) for column in zip(*parts, strict=True))
+    name, first, place = np.unique(names, return_index=True, return_inverse=True)
+    return name, sizes[first], np.bincount(place, weights=pages, minlength=name.size).astype(np.uint64)
 
 
 def worth(found: Sequence[PackUse], *, priced: bool) -> set[int]:
@@ -104,23 +135,24 @@ def worth(found: Sequence[PackUse], *, priced: bool) -> set[int]:
 
 def _pays(use: PackUse, *, priced: bool) -> bool:
     if not priced:
-        return use.dead_bytes * 4 > use.ref.bytes
+        return use.dead_bytes * WORTH > use.ref.bytes
     reads = sum(1 for _ in use.ranges())
     writes = use.live_bytes / PART_BYTES + 2 * use.live_bytes / PACK_BYTES
     cost = reads * GET_1000 / 1000 + writes * PUT_1000 / 1000
-    # Besides, a byte is not to be written again for less than a quarter of it.
-    return use.dead_bytes * MONTH_GB / 1e9 * MONTHS > cost and use.dead_bytes * 4 > use.live_bytes
+    # Besides, a byte is not to be written again for less than an eighth of it.
+    return use.dead_bytes * MONTH_GB / 1e9 * MONTHS > cost and use.dead_bytes * WORTH > use.ref.bytes
 
 
 @dataclass(slots=True)
 class Rewritten:
-    """Where frames of rewritten packs lie now. names: packs and offsets of before, ascending; packs, offsets: of now,
-    by the index in `refs`."""
+    """Where frames of rewritten packs lie now, or their pages. names: packs and offsets of before, ascending; packs,
+    offsets, sizes: of now, by the index in `refs`."""
 
     refs: list[PackRef]
     names: U64
     packs: U64
     offsets: U64
+    sizes: U64
 
 
 class PackRewrite:
@@ -129,29 +161,32 @@ class PackRewrite:
     def __init__(self, repository: Repository, vm: VmKey, run: RunId, numbers: Iterator[int], disk: int) -> None:
         self._repository, self._vm, self._run, self._numbers, self._disk = repository, vm, run, numbers, disk
 
-    async def copy(self, found: Sequence[PackUse], which: set[int]) -> Rewritten:
+    async def copy(self, manifest: ManifestReader, found: Sequence[PackUse], which: set[int]) -> Rewritten:
         """Write what is needed of these packs to new ones. IntegrityError of a frame that is damaged, or a pack that is
         missing; StoreError. Nothing of before is changed."""
-        names: list[tuple[int, int, int]] = []  # name, pack, offset
+        places: list[tuple[int, int, int, int]] = []  # name, pack, offset, size
         refs: list[PackRef] = []
-        async with aclosing(self._frames(found, which)) as frames:
+        meant = np.zeros(len(found), dtype=np.bool_)
+        meant[list(which)] = True
+        joining = await in_thread(FrameJoining, manifest, meant)
+        async with aclosing(self._frames(found, which, joining)) as frames:
             held = await anext(frames, None)
             while held is not None:
                 identity = PackId(self._run, next(self._numbers))
                 async with self._repository.store.upload(layout.pack_key(self._vm, identity)) as upload:
                     pack = _Pack(identity, self._disk, upload)
                     while held is not None and pack.bytes < PACK_BYTES:
-                        index, offset, data = held
-                        names.append((index << 32 | offset, len(refs), pack.bytes))
+                        names, data = held
+                        places += [(name, len(refs), pack.bytes, len(data)) for name in names]
                         await pack.add(data)
                         held = await anext(frames, None)
                     ref = await pack.finish()
                 refs.append(ref)
-        columns = np.array(sorted(names), dtype=np.uint64).reshape(-1, 3)
-        return Rewritten(refs, columns[:, 0], columns[:, 1], columns[:, 2])
+        columns = np.array(sorted(places), dtype=np.uint64).reshape(-1, 4)
+        return Rewritten(refs, columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3])
 
-    async def _frames(self, found: Sequence[PackUse], which: set[int]) -> AsyncGenerator[tuple[int, int, memoryview]]:
-        """(index of the pack, offset, bytes) of each frame, in order; a few ranges are read ahead."""
+    async def _frames(self, found: Sequence[PackUse], which: set[int], joining: FrameJoining) -> AsyncGenerator[Joined]:
+        """What to write, in order; a few ranges are read ahead."""
         todo = ((index, found[index], wanted) for index in sorted(which) for wanted in found[index].ranges())
         under_way: list[asyncio.Task[tuple[int, int, bytes, PackUse, slice]]] = []
         try:
@@ -159,15 +194,28 @@ class PackRewrite:
                 while len(under_way) < AHEAD and (one := next(todo, None)) is not None:
                     under_way.append(asyncio.create_task(self._read(*one)))
                 if not under_way:
-                    return
-                index, start, data, use, frames = await under_way.pop(0)
-                view = memoryview(data)
-                for offset, size in zip(use.offsets[frames].tolist(), use.sizes[frames].tolist(), strict=True):
-                    yield index, offset, view[offset - start : offset - start + size]
+                    break
+                for joined in await in_thread(self._joined, joining, *await under_way.pop(0)):
+                    yield joined
+            for joined in await in_thread(list, joining.rest()):
+                yield joined
         finally:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _joined(
+        self, joining: FrameJoining, index: int, start: int, data: bytes, use: PackUse, frames: slice
+    ) -> list[Joined]:
+        """In a worker thread: what to write once these frames were read."""
+        view = memoryview(data)
+        out: list[Joined] = []
+        where = self._repository.where(layout.pack_key(self._vm, use.ref.id))
+        columns = use.offsets[frames].tolist(), use.sizes[frames].tolist(), use.needed[frames].tolist()
+        for offset, size, needed in zip(*columns, strict=True):
+            one = view[offset - start : offset - start + size]
+            out += joining.take(index << 32 | offset, needed, one, f"{where}, offset {offset}")
+        return out
 
     async def _read(
         self, index: int, use: PackUse, wanted: tuple[int, int, slice]
@@ -198,21 +246,31 @@ def rewritten(
     number[stays] = np.arange(len(stays), dtype=np.uint32)
     for chunk in manifest.chunks():
         frames = chunk.frames
-        pack, offset = number[frames.pack], frames.offset.copy()
+        pack, offset, size = number[frames.pack], frames.offset.copy(), frames.size.copy()
         if len(moved.names):
-            name = _names(frames)
+            name = names_of(frames.pack, frames.offset)
             row = np.minimum(np.searchsorted(moved.names, name), len(moved.names) - 1)
             goes = moved.names[row] == name
             pack[goes] = (moved.packs[row[goes]] + np.uint64(len(stays))).astype(np.uint32)
             offset[goes] = moved.offsets[row[goes]].astype(np.uint32)
-        frames = ChunkFrames(pack, offset, frames.size)
-        out.add(replace(chunk, frames=frames))
+            size[goes] = moved.sizes[row[goes]].astype(np.uint32)
+        out.add(_once(replace(chunk, frames=ChunkFrames(pack, offset, size))))
     return [*(found[index].ref for index in stays), *moved.refs]
 
 
-def _names(frames: ChunkFrames) -> U64:
-    """Of each frame its pack and its place there, as one number."""
-    return frames.pack.astype(np.uint64) << np.uint64(32) | frames.offset.astype(np.uint64)
+def _once(chunk: Chunk) -> Chunk:
+    """With each frame listed once, where several were put together."""
+    frames, records = chunk.frames, chunk.records
+    _, first, place = np.unique(names_of(frames.pack, frames.offset), return_index=True, return_inverse=True)
+    if first.size == len(frames):
+        return chunk
+    order = np.argsort(first)
+    number = np.empty(first.size, dtype=np.uint16)
+    number[order] = np.arange(first.size, dtype=np.uint16)
+    carries = records.frame != NO_FRAME
+    renumbered = records.frame.astype(np.uint16)
+    renumbered[carries] = number[place[records.frame[carries].astype(np.intp)]]
+    return replace(chunk, frames=frames.take(first[order]), records=replace(records, frame=renumbered))
 
 
 def _prove(data: bytes, start: int, offsets: U64, sizes: U64, where: str) -> None:
@@ -231,7 +289,7 @@ class _Pack:
         self.bytes = len(self._part)
         self._crc32c = 0
 
-    async def add(self, data: memoryview) -> None:
+    async def add(self, data: bytes | memoryview) -> None:
         self._part += data
         self.bytes += len(data)
         while len(self._part) >= PART_BYTES:

@@ -35,6 +35,10 @@ import warmspare.repository.blocks.chain_blocks
 import warmspare.repository.chain
 import warmspare.repository.disk_tables
 import warmspare.repository.vm_index
+import warmspare.retain.folding
+import warmspare.retain.pack_rewrite
+import warmspare.retain.removal
+import warmspare.retain.retainer
 import warmspare.source.raw
 import warmspare.state.header
 import warmspare.state.local_table
@@ -107,6 +111,10 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),
     warmspare.apply.block_repair.BlockRepair: ("repair", "_write"),
     warmspare.repository.blocks.chain_blocks.ChainBlocks: ("gather", "_load"),
+    warmspare.retain.folding.Folding: ("fold", "_disk", "_descent"),
+    warmspare.retain.pack_rewrite.PackRewrite: ("copy",),
+    warmspare.retain.retainer.Retainer: ("look", "_write"),
+    warmspare.retain.removal.Prune: ("_retain", "_clear", "_remove_all"),
 }
 SYSTEM = ("fsync", "fdatasync", "ftruncate", "pwrite", "write", "link", "rename", "replace", "unlink")
 NATIVE: dict[Any, str] = {sparse: "apply_records", holes: "punch"}

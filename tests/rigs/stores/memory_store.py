@@ -35,6 +35,7 @@ class MemoryStore:
         self.requests: Counter[str] = Counter()
         self.refused: set[tuple[str, str]] = set()
         self.objects: dict[str, tuple[bytes, float]] = {}
+        self._tags: dict[int, tuple[bytes, str]] = {}  # by the identity of a body
         self._keys: list[str] = []
 
     async def _asked(self, method: str, key: str) -> None:
@@ -48,7 +49,10 @@ class MemoryStore:
         if key not in self.objects:
             return None
         data, when_s = self.objects[key]
-        return ObjectInfo(key, len(data), when_s, hashlib.sha256(data).hexdigest())
+        there = self._tags.get(id(data))
+        if there is None or there[0] is not data:
+            there = self._tags[id(data)] = data, hashlib.sha256(data).hexdigest()
+        return ObjectInfo(key, len(data), when_s, there[1])
 
     def keep(self, key: str, data: bytes) -> ObjectInfo:
         if key not in self.objects:
@@ -58,6 +62,12 @@ class MemoryStore:
         info = self.info(key)
         assert info
         return info
+
+    def copy(self) -> MemoryStore:
+        """Another with the same objects, which asks the same clock."""
+        other = MemoryStore(self.latency_s, self.clock)
+        other.objects, other._keys = dict(self.objects), list(self._keys)
+        return other
 
     async def get(self, key: str, *, max_bytes: int = 64 << 20) -> bytes:
         await self._asked("get", key)
@@ -119,7 +129,8 @@ class MemoryStore:
             self.forget(key)
 
     def forget(self, key: str) -> None:
-        if self.objects.pop(key, None) is not None:
+        if (there := self.objects.pop(key, None)) is not None:
+            self._tags.pop(id(there[0]), None)
             del self._keys[bisect.bisect_left(self._keys, key)]
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:

@@ -38,6 +38,7 @@ class DiskChange:
     from_nothing: bool
     alone: bool
     bytes: int
+    made_of: Sequence[ManifestReader]
     packs: int
     pack_bytes: int
 
@@ -70,7 +71,7 @@ async def change(
         packs = sum(len(reader.packs.once()) for reader in readers)  # a pack is of one point, so none counts twice
         pack_bytes = sum(reader.packs.once().total_bytes for reader in readers)
         if len(readers) == 1:
-            yield DiskChange(disk, readers[0], where, nothing, not parts[0].folded, size, packs, pack_bytes)
+            yield DiskChange(disk, readers[0], where, nothing, not parts[0].folded, size, readers, packs, pack_bytes)
             return
         with local_io(WHAT, scratch):
             fd, name = tempfile.mkstemp(dir=scratch, prefix=".folded-")
@@ -79,7 +80,7 @@ async def change(
             with local_io(WHAT, scratch):
                 length = await in_thread(_fold, readers, Header(disk.id, disk.capacity_bytes, parts[-1].run, True), fd)
             reader = ManifestReader(lambda at, count: os.pread(fd, count, at), length, where)
-            yield DiskChange(disk, reader, where, nothing, False, size, packs, pack_bytes)
+            yield DiskChange(disk, reader, where, nothing, False, size, readers, packs, pack_bytes)
         finally:
             os.close(fd)
 
