@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warmspare.format.retained.hold import Hold
 
 import warmspare
 from rigs.stores.vm_fleet import VmFleet, uuid_of
@@ -18,6 +17,7 @@ from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.engine.wiring.kept_points import policy_of
 from warmspare.errors import ConfigError
 from warmspare.format.retained import hold
+from warmspare.format.retained.hold import Hold
 from warmspare.model.ids import VmId, vm_key
 from warmspare.observe.kinds.repository_events import PointListed
 from warmspare.store import layout

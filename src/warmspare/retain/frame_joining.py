@@ -35,7 +35,7 @@ def names_of(packs: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> U64:
 
 
 def to_join(needed: Any, held: Any) -> Any:
-    """Whether a frame is taken apart, by how many of its pages are needed of how many that it holds; also of columns."""
+    """Whether a frame is taken apart, by how many of its pages are needed of how many that it has; also of columns."""
     return needed * 16 < held * 15
 
 
