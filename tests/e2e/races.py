@@ -24,6 +24,7 @@ from warmspare.errors import IntegrityError, StoreError, WarmspareError
 from warmspare.model.ids import PointId
 from warmspare.observe.events import Events
 from warmspare.repository.chain import Repository, open_repository
+from warmspare.repository.history.steps import ancestors
 from warmspare.repository.making import make_repository
 from warmspare.store.around.passing import PassingStore
 from warmspare.store.contract import ObjectInfo, Store
@@ -185,8 +186,8 @@ class Race:
         newest = await repository.newest("vm")
         assert newest is not None
         with contextlib.suppress(IntegrityError):
-            async for one in repository.ancestors(await repository.load("vm", newest)):
-                found.add(one.id)
+            async for one in ancestors(repository, await repository.load("vm", newest)):
+                found.add(one.point.id)
         return found
 
     def _said(self, host: Host, at: int) -> bool:

@@ -314,9 +314,9 @@ def test_an_old_copy_of_the_state_removes_nothing_that_a_point_names(rig: Rig, m
 def test_one_of_many_that_prune_can_not_remove(
     far: Rig, client: Any, moto_place: S3Place, server: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import warmspare.audit.repository.removal
+    import warmspare.retain.removal
 
-    removal = warmspare.audit.repository.removal
+    removal = warmspare.retain.removal
     monkeypatch.setattr(removal, "_BATCH", 2)
     monkeypatch.setattr(removal, "CLOCK_GRAIN_S", -3600.0)  # the orphans are as young as the point
     far.sync()

@@ -134,16 +134,15 @@ def test_a_published_point_is_overwritten_later(rig: Rig, front: Front) -> None:
     ours = sync(rig)
     assert ours.code == 0
     lost = ours.last("sync.done")["point"]
-    from warmspare.repository.chain import Repository
+    import warmspare.sync.sender
+    from warmspare.model.ids import VmId
+    from warmspare.repository.chain import Point, Repository
 
-    since = Repository.since
-
-    async def before(self: Repository, vm: str, known: object) -> object:
-        found = await since(self, vm, known)  # type: ignore[arg-type]
-        return [one for one in found if one.id.sequence < 3] or [await self.load(vm, 2)]
+    async def before(repository: Repository, vm: VmId, known: object) -> tuple[Point, list[object]]:
+        return await repository.load(vm, 2), []
 
     with pytest.MonkeyPatch.context() as patch:  # the other host had begun before ours published
-        patch.setattr(Repository, "since", before)
+        patch.setattr(warmspare.sync.sender, "since", before)
         scribble(rig.disk, random.Random(4))
         other = sync(rig, host="other")
     assert other.code == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import zoneinfo
 
 from warmspare.errors import ConfigError
 
@@ -15,6 +14,8 @@ def time_zone(name: str) -> datetime.tzinfo:
     """Of an IANA name. ConfigError, without a place."""
     if name == "UTC":
         return datetime.UTC  # also where the host has no list of time zones
+    import zoneinfo  # not needed by most, and it reads what a host may not let everybody read
+
     try:
         if NAME.fullmatch(name):
             return zoneinfo.ZoneInfo(name)

@@ -22,6 +22,7 @@ from warmspare.model import masks
 from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U16, U32, U64
 from warmspare.model.units import FRAME_PAGES, PAGE_BYTES
+from warmspare.repository.history.frame_names import names_of
 
 LEVEL = 3  # of zstd
 MOST_ROWS = 4 << 20  # that are kept in memory; a frame beyond stays whole until another time
@@ -29,17 +30,12 @@ MOST_ROWS = 4 << 20  # that are kept in memory; a frame beyond stays whole until
 Joined = tuple[list[int], bytes | memoryview]  # the names of the frames whose needed pages it holds, and its bytes
 
 
-def names_of(packs: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> U64:
-    """Of each frame its pack and its place there, as one number."""
-    return packs.astype(np.uint64) << np.uint64(32) | offsets.astype(np.uint64)
-
-
 def to_join(needed: Any, held: Any) -> Any:
     """Whether a frame is taken apart, by how many of its pages are needed of how many that it has; also of columns."""
     return needed * 16 < held * 15
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
     """Of frames by their names, ascending: which pages of which block are needed."""
 

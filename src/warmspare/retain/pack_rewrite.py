@@ -28,8 +28,9 @@ from warmspare.model.columns import U64
 from warmspare.model.ids import PackId, RunId, VmKey
 from warmspare.model.units import FRAME_PAGES, PAGE_BYTES
 from warmspare.repository.chain import Repository
+from warmspare.repository.history.frame_names import names_of, offsets_of_names, packs_of_names
 from warmspare.repository.verified_objects import read_sound
-from warmspare.retain.frame_joining import FrameJoining, Joined, names_of, to_join
+from warmspare.retain.frame_joining import FrameJoining, Joined, to_join
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES, Upload
 from warmspare.threads import in_thread
@@ -91,15 +92,15 @@ def uses(manifest: ManifestReader, made_of: Sequence[ManifestReader]) -> list[Pa
     for source in made_of:
         places = np.array([index.get(pack.id, -1) for pack in source.packs], dtype=np.int64)
         theirs, _, count = _frames_of(source)
-        pack = places[(theirs >> np.uint64(32)).astype(np.intp)] if theirs.size else places
-        count, theirs, pack = count[pack >= 0], theirs[pack >= 0] & np.uint64(0xFFFFFFFF), pack[pack >= 0]
-        theirs |= pack.astype(np.uint64) << np.uint64(32)
+        pack = places[packs_of_names(theirs)] if theirs.size else places
+        count, theirs, pack = count[pack >= 0], offsets_of_names(theirs[pack >= 0]), pack[pack >= 0]
+        theirs = names_of(pack, theirs)
         row = np.minimum(np.searchsorted(name, theirs), max(name.size - 1, 0))
         same = name[row] == theirs if name.size else np.zeros(0, np.bool_)
         held[row[same]] = np.maximum(held[row[same]], count[same])
-    pack = (name >> np.uint64(32)).astype(np.int64)
+    pack = packs_of_names(name)
     cuts = np.searchsorted(pack, np.arange(len(manifest.packs) + 1))
-    columns = name & np.uint64(0xFFFFFFFF), size, needed, held
+    columns = offsets_of_names(name), size, needed, held
     return [
         PackUse(ref, *(column[cuts[place] : cuts[place + 1]] for column in columns))
         for place, ref in enumerate(manifest.packs)
@@ -143,7 +144,7 @@ def _pays(use: PackUse, *, priced: bool) -> bool:
     return use.dead_bytes * MONTH_GB / 1e9 * MONTHS > cost and use.dead_bytes * WORTH > use.ref.bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Rewritten:
     """Where frames of rewritten packs lie now, or their pages. names: packs and offsets of before, ascending; packs,
     offsets, sizes: of now, by the index in `refs`."""

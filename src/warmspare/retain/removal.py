@@ -14,8 +14,8 @@ from __future__ import annotations
 import datetime
 import itertools
 import tempfile
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from warmspare.retain.naming import NeededObjects
 from warmspare.retain.policy import RetentionPolicy
 from warmspare.retain.retainer import Held, Retainer, Staged, VmRetention
 from warmspare.retain.vm_standing import UnsureError, VmStanding, demand_seen, refreshed, standing, unsure
+from warmspare.state.local_files import local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
 from warmspare.store.contract import StaleUpload, Store
@@ -145,11 +146,11 @@ class Prune:
                 found = await standing(self._repository, vm, grace_s)
                 seen = [(one.point, one.source) for one in self._known.seen if one.vm == vm]
                 await demand_seen(self._repository, found, seen)
-                with tempfile.TemporaryDirectory(prefix=".prune-", dir=self._made(self._directory)) as scratch:
+                with self._scratch() as scratch:
                     if policy is not None:
-                        await self._retain(found, policy, Path(scratch))
+                        await self._retain(found, policy, scratch)
                         found = await refreshed(self._repository, found, grace_s)
-                    needed = await NeededObjects(self._repository, found, Path(scratch)).gather()
+                    needed = await NeededObjects(self._repository, found, scratch).gather()
         except* (IntegrityError, NotFoundError) as group:
             error = first_of(group)
             if isinstance(error, UnsureError):
@@ -162,10 +163,14 @@ class Prune:
         older_s = self._older_s if self._older_s is not None else grace_s if policy is not None else 7 * 86400.0
         await self._clear(key, found, needed, await self._store.now() - older_s, which, lease)
 
-    @staticmethod
-    def _made(directory: Path) -> Path:
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """A folder of its own for working files. StoreError, NoRoomError."""
+        with local_io("temporary space", self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            made = tempfile.TemporaryDirectory(prefix=".prune-", dir=self._directory)
+        with made as folder:
+            yield Path(folder)
 
     async def _retain(self, found: VmStanding, policy: RetentionPolicy, scratch: Path) -> None:
         """Let points go, or say which would."""

@@ -353,8 +353,6 @@ def _child(arguments: list[str], home: str, terminal: int) -> None:
 
 
 def _serve() -> None:
-    import warmspare.audit.repository.removal
-
     import warmspare.audit.repository.deep.scan
     import warmspare.audit.repository.repository_audit
     import warmspare.cli.commands.apply
@@ -369,6 +367,7 @@ def _serve() -> None:
     import warmspare.engine.requests.sync_requests
     import warmspare.engine.wiring.readable_disks
     import warmspare.recover.readiness.check
+    import warmspare.retain.removal
     import warmspare.sync.sender  # noqa: F401
 
     gc.freeze()

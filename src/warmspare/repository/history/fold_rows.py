@@ -17,10 +17,12 @@ import numpy.typing as npt
 from warmspare.format.chunk import MAX_RECORDS, MAX_RUNS, Chunk, ChunkFrames
 from warmspare.format.manifest import ManifestReader, ManifestWriter
 from warmspare.format.packlist import PackRef
+from warmspare.model import masks
 from warmspare.model.block_records import NO_FRAME, PlacedRecords
 from warmspare.model.columns import I64, U8, U16, U32
 from warmspare.model.ids import PackId
 from warmspare.model.runs import Rows, Runs, group_starts, merged
+from warmspare.repository.history.frame_names import names_of, offsets_of_names, packs_of_names
 
 WINDOW_BYTES = 48 << 20  # of chunks, decompressed, that are folded at once
 _NEVER = -1
@@ -157,7 +159,7 @@ def _alive(table: _Table | None, zeros: Sequence[tuple[int, Runs]]) -> tuple[_Ta
         return None, _united(zeros)
     table = table.take(np.lexsort((-table.age, table.block)))
     starts = group_starts(table.block)
-    group = np.repeat(np.arange(starts.size), np.diff(starts, append=len(table.block)))
+    group = _nth(starts, len(table.block))
     blocks = table.block[starts]
     zeroed = np.full(starts.size, _NEVER, dtype=np.int64)  # the newest manifest that calls the block zero
     for age, runs in zeros:
@@ -170,10 +172,9 @@ def _alive(table: _Table | None, zeros: Sequence[tuple[int, Runs]]) -> tuple[_Ta
     hashes = table.hashes[starts]
     carried, zero = _own_pages(table, starts)
     # Pages that are zeros need no row of their own beside another of the block.
-    rows = np.diff(starts, append=len(carried))
-    zeros_of = np.bitwise_or.reduceat(zero, starts)
+    zeros_of = masks.united(zero, starts)
     carries = carried != 0
-    nth = np.repeat(np.arange(starts.size), rows)
+    nth = _nth(starts, len(carried))
     first = np.full(starts.size, -1, dtype=np.int64)
     positions = np.flatnonzero(carries)
     first[nth[positions][::-1]] = positions[::-1]
@@ -196,6 +197,13 @@ def _alive(table: _Table | None, zeros: Sequence[tuple[int, Runs]]) -> tuple[_Ta
     ).take(stays)
     start, stop = Runs.of(alive.block[group_starts(alive.block)]).bounds
     return alive, _united(zeros).without(start, stop)
+
+
+def _nth(starts: Rows, rows: int) -> I64:
+    """For each row the number of its group."""
+    first = np.zeros(rows, dtype=np.int64)
+    first[starts] = 1
+    return np.cumsum(first) - 1
 
 
 def _own_pages(table: _Table, starts: Rows) -> tuple[U16, U16]:
@@ -259,13 +267,13 @@ def _chunk(table: _Table, zeros: Runs, packs: _Packs) -> Chunk:
     frame = np.full(len(carries), NO_FRAME, dtype=np.uint16)
     frames = ChunkFrames.none()
     if carries.any():
-        places = packs.places(table.pack[carries]).astype(np.uint64)
+        places = packs.places(table.pack[carries])
         # A frame is known by its pack and its offset there.
-        name = places << np.uint64(32) | table.offset[carries].astype(np.uint64)
+        name = names_of(places, table.offset[carries])
         names, first, nth = np.unique(name, return_index=True, return_inverse=True)
         frames = ChunkFrames(
-            (names >> np.uint64(32)).astype(np.uint32),
-            (names & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+            packs_of_names(names).astype(np.uint32),
+            offsets_of_names(names).astype(np.uint32),
             table.size[carries][first],
         )
         frame[carries] = nth
