@@ -326,7 +326,7 @@ def test_one_of_many_that_prune_can_not_remove(
     server.refuse("DeleteObjects", status=200, keys=lambda key: key.endswith("/000001.pack"))
     server.refuse("DeleteObject", keys=lambda key: key.endswith("/000001.pack"))
     asked = ("prune", "--repo", far.repo, "--yes", "--older-than", "-1s")
-    monkeypatch.setattr("warmspare.config.values.duration", lambda text: -60.0)
+    monkeypatch.setattr("warmspare.config.values.duration", lambda text: -60.0 if text == "-1s" else 86400.0)
     done = command(*asked)
     assert done.code == 4 and "1 objects and 0 uploads" in done.last("error")["message"]
     assert done.last("prune.done")["objects"] == 4 and done.last("prune.done")["objects_left"] == 1

@@ -7,11 +7,11 @@ else means where all of them have the same one, and it is called unsure.
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from warmspare.config.load import load
 from warmspare.engine.host_places import config_path
 from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.errors import ConfigError, FormatError
@@ -147,8 +147,10 @@ class KeptPoints:
 
 def _expected(place: RepositoryPlace) -> FleetExpected:
     path = config_path(place.config)
-    if place.config is None and not path.exists():
+    if place.config is None and not os.access(path, os.R_OK):
         return FleetExpected()
+    from warmspare.config.load import load
+
     try:
         return FleetExpected.of(load(path), place.uri, place.config)
     except ConfigError:

@@ -37,7 +37,7 @@ def policies(
     named = config or place.config
     path = config_path(named)
     fleet: FleetExpected | None = None
-    if named is not None or path.exists():
+    if named is not None or _may_be_there(path):
         fleet = FleetExpected.of(load(path), place.uri, named)
         if named is None and not fleet.vms:
             fleet = None  # the usual file is of other repositories
@@ -52,6 +52,14 @@ def policies(
         return [one.id for one in await staged_points(aws, repository.id, vm)]
 
     return Policies(chosen, _held, staged if aws is not None else None, grace_s)
+
+
+def _may_be_there(path: Path) -> bool:
+    """Also where we may not look: then it is refused, and not left out of account."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 async def _held(repository: Repository, vm: VmId) -> Mapping[int, Sequence[str]]:
