@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from warmspare.errors import LeaseError, WarmspareError
+from warmspare.errors import ConfigError, IntegrityError, LeaseError, WarmspareError
 from warmspare.format.retained.retention import Fold, StoredRetention
 from warmspare.model.ids import PointId, VmId
 from warmspare.repository.chain import Point, Repository
@@ -96,8 +96,16 @@ class Retainer:
     async def fold(self, decided: VmRetention, folding: Folding) -> None:
         """Make what stands for the points that go, and say so in the next retention record. LeaseError where another
         did meanwhile; then nothing is changed. IntegrityError, StoreError."""
-        folds = [span if isinstance(span, Fold) else await folding.fold(*span) async for span in self._spans(decided)]
         before = self._found.newest
+        try:
+            folds = [
+                span if isinstance(span, Fold) else await folding.fold(*span) async for span in self._spans(decided)
+            ]
+        except (ConfigError, IntegrityError) as error:  # of points that another let go meanwhile
+            there = await retained.newest(self._repository, decided.vm)
+            if (there.sha256 if there else "") != (before.sha256 if before else ""):
+                raise self._another() from error
+            raise
         if folds == (list(before.record.folds) if before else []):
             return
         await self._write(before, folds)
@@ -117,12 +125,15 @@ class Retainer:
 
     async def _write(self, before: StoredRetention | None, folds: list[Fold]) -> None:
         if not await retained.write(self._repository, self._found.vm, before, folds):
-            raise LeaseError(
-                f"another lets points of VM {self._found.vm!r} go",
-                where=self._repository.store.uri,
-                hint="wait for it to end; nothing of this run counts",
-                retryable=True,
-            )
+            raise self._another()
+
+    def _another(self) -> LeaseError:
+        return LeaseError(
+            f"another lets points of VM {self._found.vm!r} go",
+            where=self._repository.store.uri,
+            hint="wait for it to end; nothing of this run counts",
+            retryable=True,
+        )
 
     async def _spans(self, decided: VmRetention) -> AsyncIterator[_Span]:
         """Of each kept point before which points go, or went."""
