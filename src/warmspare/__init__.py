@@ -36,7 +36,10 @@ if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
         ReadinessRequest as ReadinessRequest,
         RehearsalRequest as RehearsalRequest,
     )
-    from warmspare.engine.requests.looking_requests import PointDiffRequest as PointDiffRequest
+    from warmspare.engine.requests.looking_requests import (
+        MountRequest as MountRequest,
+        PointDiffRequest as PointDiffRequest,
+    )
     from warmspare.engine.requests.recovery_requests import (
         ExportRequest as ExportRequest,
         FailoverRequest as FailoverRequest,
@@ -94,7 +97,7 @@ _PLACES = {
         "ReadinessRequest",
         "RehearsalRequest",
     ),
-    "engine.requests.looking_requests": ("PointDiffRequest",),
+    "engine.requests.looking_requests": ("MountRequest", "PointDiffRequest"),
     "engine.requests.recovery_requests": ("ExportRequest", "FailoverRequest", "StageRequest"),
     "engine.requests.replica_requests": ("ApplyRequest", "CopyRequest"),
     "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),
