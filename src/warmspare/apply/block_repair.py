@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from warmspare._native import holes
+from warmspare.apply.block_writing import write_block
 from warmspare.model.columns import U8, U32
-from warmspare.model.units import BLOCK_BYTES, PAGE_BYTES
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.chain_blocks import ChainBlocks
-from warmspare.state.local_files import pwrite_all
 from warmspare.threads import in_thread
 
 BATCH_BLOCKS = 256
-_ZERO_PAGE = bytes(PAGE_BYTES)
 
 
 @dataclass(slots=True)
@@ -59,7 +56,7 @@ class BlockRepair:
             elif position in bad:
                 out.lost.append((block, "the chain gives other bytes than the hash table states"))
             else:
-                await in_thread(self._write, block, window.block(position))
+                await in_thread(write_block, self._fd, block, window.block(position))
                 out.sound.append(block)
                 out.rebuilt.append(block)
         return out
@@ -67,12 +64,3 @@ class BlockRepair:
     def _look(self, window: BlockWindow) -> list[int]:
         window.load(self._fd)
         return window.wrong()
-
-    def _write(self, block: int, image: memoryview) -> None:
-        """Pages of zeros as holes, the rest as data."""
-        for at in range(0, len(image), PAGE_BYTES):
-            page = image[at : at + PAGE_BYTES]
-            if page == _ZERO_PAGE[: len(page)]:
-                holes.punch(self._fd, block * BLOCK_BYTES + at, len(page))
-            else:
-                pwrite_all(self._fd, page, block * BLOCK_BYTES + at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from warmspare.format.restore_point import ObjectRef
 from warmspare.repository.chain import Repository
 from warmspare.repository.history.step import StepManifest
 from warmspare.side_by_side import side_by_side
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, nameless_file, pwrite_all
 from warmspare.threads import in_thread
 
 _T = TypeVar("_T")
@@ -52,7 +51,7 @@ class ObjectShelf:
 
     def __init__(self, repository: Repository, scratch: Path) -> None:
         self._repository, self._scratch = repository, scratch
-        self._fd, self._end = _unlinked(scratch), 0
+        self._fd, self._end = nameless_file(scratch), 0
 
     def close(self) -> None:
         os.close(self._fd)
@@ -124,19 +123,11 @@ async def fetched(repository: Repository, ref: ObjectRef, scratch: Path, what: s
 
     what: "the manifest of disk 0", for messages. IntegrityError if it is missing or other bytes.
     """
-    fd = _unlinked(scratch)
+    fd = nameless_file(scratch)
     try:
         yield await _verified(repository, ref, fd, 0, scratch, what)
     finally:
         os.close(fd)
-
-
-def _unlinked(scratch: Path) -> int:
-    with local_io("temporary space", scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=scratch, prefix=".fetched-")
-        Path(name).unlink()
-    return fd
 
 
 async def _verified(
@@ -167,10 +158,7 @@ async def _fetch(repository: Repository, ref: ObjectRef, fd: int, start: int, sc
 
 def _take(fd: int, data: bytes, offset: int, summed: hashlib._Hash) -> None:
     summed.update(data)
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
+    pwrite_all(fd, data, offset)
 
 
 async def verified_bytes(repository: Repository, ref: ObjectRef, what: str) -> bytes:

@@ -5,30 +5,26 @@ Nothing that is there is changed. What is made is nobody's until a retention rec
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import crc32c
-
-from warmspare.format.manifest import Header, ManifestWriter
+from warmspare.format.manifest import Header
 from warmspare.format.restore_point import Disk, ObjectRef
 from warmspare.format.retained.retention import Fold, FoldedDisk
 from warmspare.model.columns import distinct
 from warmspare.model.ids import RunId, VmId, vm_key
 from warmspare.repository.chain import Point, Repository
-from warmspare.repository.history.change import DiskChange, change
+from warmspare.repository.history.change import DiskChange, change, write_manifest
 from warmspare.repository.history.descents import write_descent
 from warmspare.repository.history.step import Step
 from warmspare.repository.history.steps import descend, dropped_parts
+from warmspare.repository.object_upload import upload_file
 from warmspare.retain.pack_rewrite import PackRewrite, PackUse, rewritten, uses, worth
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, nameless_file
 from warmspare.store import layout
-from warmspare.store.contract import PART_BYTES
 from warmspare.threads import in_thread
 
 WHAT = "temporary space"
@@ -37,12 +33,10 @@ SMALL_PART_BYTES = 64 << 10  # a part of a descent below this is put together wi
 
 @dataclass(slots=True)
 class FoldCosts:
-    """What folds cost and bring. folds, dropped: how many, and the points that they stand for anew. read_bytes,
-    written_bytes: of packs. packs: that are rewritten. back_bytes, back_packs: that nothing needs any more once others
-    have ended; without what is written."""
+    """What folds cost and bring. folds: how many. read_bytes, written_bytes: of packs. packs: that are rewritten.
+    back_bytes, back_packs: that nothing needs any more once others have ended; without what is written."""
 
     folds: int = 0
-    dropped: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
     packs: int = 0
@@ -84,7 +78,6 @@ class Folding:
         start = base.id if base else None
         steps = [step async for step in descend(self.repository, self.vm, start, target.id.sequence)]
         self.made.folds += 1
-        self.made.dropped += len(steps) - 1
         return steps
 
     def _count(self, made: DiskChange, found: list[PackUse], which: set[int]) -> None:
@@ -103,37 +96,18 @@ class Folding:
             self._count(made, found, which)
             rewrite = PackRewrite(self.repository, vm_key(self.vm), self.run, self.numbers, index)
             moved = await rewrite.copy(made.manifest, found, which)
+            fd = nameless_file(self.scratch)
+            stack.callback(os.close, fd)
+            header = Header(disk.id, disk.capacity_bytes, self.run, True)
             with local_io(WHAT, self.scratch):
-                fd, name = tempfile.mkstemp(dir=self.scratch, prefix=".fold-")
-                stack.callback(os.close, fd)
-                Path(name).unlink()
-            end = 0
-
-            def write(data: bytes) -> None:
-                nonlocal end
-                pwrite_all(fd, data, end)
-                end += len(data)
-
-            def anew() -> None:
-                out = ManifestWriter(Header(disk.id, disk.capacity_bytes, self.run, True), write)
-                out.finish(rewritten(made.manifest, out, found, moved, which))
-
-            with local_io(WHAT, self.scratch):
-                await in_thread(anew)
+                await in_thread(
+                    write_manifest, fd, header, lambda out: rewritten(made.manifest, out, found, moved, which)
+                )
             key = layout.fold_key(vm_key(self.vm), self.run, steps[-1].point.id.sequence, index)
-            ref = await self._upload(key, fd, end)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                ref = await upload_file(self.repository.store, key, file)
             blocks = await in_thread(_blocks, made)
         return FoldedDisk(disk.id, ref, made.from_nothing, blocks)
-
-    async def _upload(self, key: str, fd: int, length: int) -> ObjectRef:
-        summed, checked = hashlib.sha256(), 0
-        async with self.repository.store.upload(key) as upload:
-            for at in range(0, length, PART_BYTES):
-                data = await in_thread(os.pread, fd, min(PART_BYTES, length - at), at)
-                summed.update(data)
-                checked = crc32c.crc32c(data, checked)
-                await upload.write(data)
-        return ObjectRef(key, length, summed.hexdigest(), checked)
 
     async def _descent(self, steps: list[Step]) -> list[ObjectRef]:
         """The records of all that is dropped on this way; parts of before are used again, unless they are small."""

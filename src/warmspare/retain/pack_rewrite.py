@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-import crc32c
 import numpy as np
 
 from warmspare.errors import FormatError, IntegrityError
@@ -175,14 +174,14 @@ class PackRewrite:
             while held is not None:
                 identity = PackId(self._run, next(self._numbers))
                 async with self._repository.store.upload(layout.pack_key(self._vm, identity)) as upload:
-                    pack = _Pack(identity, self._disk, upload)
+                    pack = _Pack(PackHeader(identity, self._disk), upload)
                     while held is not None and pack.bytes < PACK_BYTES:
                         names, data = held
                         places += [(name, len(refs), pack.bytes, len(data)) for name in names]
                         await pack.add(data)
                         held = await anext(frames, None)
-                    ref = await pack.finish()
-                refs.append(ref)
+                    await pack.finish()
+                refs.append(PackRef(identity, upload.bytes, upload.crc32c, pack.sha256.digest()))
         columns = np.array(sorted(places), dtype=np.uint64).reshape(-1, 4)
         return Rewritten(refs, columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3])
 
@@ -282,13 +281,12 @@ def _prove(data: bytes, start: int, offsets: U64, sizes: U64, where: str) -> Non
 
 
 class _Pack:
-    """One pack on its way up. bytes: of it until now."""
+    """One pack on its way up. bytes: of it until now. sha256: of what was handed over."""
 
-    def __init__(self, identity: PackId, disk: int, upload: Upload) -> None:
-        self._id, self._upload, self._sha256 = identity, upload, hashlib.sha256()
-        self._part = bytearray(PackHeader(identity, disk).encode())
+    def __init__(self, header: PackHeader, upload: Upload) -> None:
+        self._upload, self.sha256 = upload, hashlib.sha256()
+        self._part = bytearray(header.encode())
         self.bytes = len(self._part)
-        self._crc32c = 0
 
     async def add(self, data: bytes | memoryview) -> None:
         self._part += data
@@ -298,12 +296,10 @@ class _Pack:
 
     async def _send(self, count: int) -> None:
         part, self._part = self._part[:count], self._part[count:]
-        self._sha256.update(part)
-        self._crc32c = crc32c.crc32c(bytes(part), self._crc32c)
+        self.sha256.update(part)
         await self._upload.write(part)
 
-    async def finish(self) -> PackRef:
+    async def finish(self) -> None:
         """Hand over the rest of it."""
         if self._part:
             await self._send(len(self._part))
-        return PackRef(self._id, self.bytes, self._crc32c, self._sha256.digest())

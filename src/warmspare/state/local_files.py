@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -131,6 +132,15 @@ def mode_of(path: Path) -> int:
         return path.lstat().st_mode
     except FileNotFoundError:
         return 0
+
+
+def nameless_file(folder: Path, what: str = "temporary space") -> int:
+    """A descriptor of a new file in `folder`, which is made if absent, that goes when it is closed. StoreError."""
+    with local_io(what, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        fd, name = tempfile.mkstemp(dir=folder)
+        Path(name).unlink()
+    return fd
 
 
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -9,7 +9,6 @@ their own (audit/replica/recall.py, audit/repository/deep/), so that they can't 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,13 @@ from warmspare.format import frame
 from warmspare.format.chunk import Chunk
 from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
-from warmspare.model import masks
 from warmspare.model.block_records import NO_FRAME
-from warmspare.model.columns import U16
+from warmspare.model.columns import U16, U32
 from warmspare.model.runs import Rows, by_value
-from warmspare.model.units import BLOCK_PAGES, PAGE_BYTES
 from warmspare.observe.events import Meter
 from warmspare.repository.blocks.block_window import BlockWindow
-from warmspare.repository.blocks.frame_pages import locate
+from warmspare.repository.blocks.frame_pages import copy_pages
+from warmspare.repository.blocks.kept_frames import KeptFrames
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.step import Step
@@ -57,6 +55,10 @@ class _WindowPart:
     level: _Level
     chunk: Chunk
     take: U16
+
+    def pages(self, rows: Rows) -> tuple[U32, U16]:
+        """(block, the pages to take) of each of these rows."""
+        return self.chunk.records.block[rows], self.take[rows]
 
 
 class _Losses:
@@ -98,8 +100,7 @@ class ChainBlocks:
         self._loading = asyncio.Lock()
         self._shelf: ObjectShelf | None = None
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
-        self._frames: OrderedDict[tuple[str, int], frame.Frame] = OrderedDict()
-        self._kept_bytes, self._most_bytes = 0, kept_bytes
+        self._frames: KeptFrames[tuple[str, int]] = KeptFrames(kept_bytes)
 
     async def __aenter__(self) -> ChainBlocks:
         return self
@@ -217,9 +218,8 @@ class ChainBlocks:
             if held is None:
                 left.append(using)
                 continue
-            self._frames.move_to_end((pack.key, offset))
             try:
-                await self._threads.run(_take, held, part, using, window, f"{pack.key}, offset {offset}")
+                await self._threads.run(copy_pages, held, *part.pages(using), window, f"{pack.key}, offset {offset}")
             except FormatError as error:
                 losses.of(part, using, error)
         return np.sort(np.concatenate(left)) if left else rows[:0]
@@ -246,7 +246,7 @@ class ChainBlocks:
             losses.of(part, wanted.rows, error)
         else:
             for key, decoded in frames:
-                self._keep(key, decoded)
+                self._frames.keep(key, decoded)
 
     async def _read(self, wanted: PackRange) -> bytes:
         data = await wanted.read(self._repository)
@@ -261,17 +261,9 @@ class ChainBlocks:
         for piece in wanted.pieces:
             where = f"{self._repository.where(wanted.pack.key)}, offset {piece.pack_offset}"
             decoded = frame.decode(view[piece.start : piece.start + piece.size], where)
-            _take(decoded, part, piece.rows, window, where)
+            copy_pages(decoded, *part.pages(piece.rows), window, where)
             out.append(((wanted.pack.key, piece.pack_offset), decoded))
         return out
-
-    def _keep(self, key: tuple[str, int], decoded: frame.Frame) -> None:
-        if key not in self._frames:
-            self._frames[key] = decoded
-            self._kept_bytes += len(decoded.payload)
-        while self._kept_bytes > self._most_bytes:
-            _, gone = self._frames.popitem(last=False)
-            self._kept_bytes -= len(gone.payload)
 
 
 def _requests(part: _WindowPart, rows: Rows, losses: _Losses) -> list[PackRange]:
@@ -284,19 +276,3 @@ def _requests(part: _WindowPart, rows: Rows, losses: _Losses) -> list[PackRange]
             return [wanted for _, using in each for wanted in _requests(part, using, losses)]
         losses.of(part, rows, error)
         return []
-
-
-def _take(held: frame.Frame, part: _WindowPart, rows: Rows, window: BlockWindow, where: str) -> None:
-    """Copy the wanted pages of one frame into the window. FormatError if it lacks one."""
-    block, take = part.chunk.records.block[rows], part.take[rows]
-    framed, slot = locate(held.pages, block, where)
-    if np.any(take & ~framed):
-        raise FormatError("a frame lacks a page that a record says it holds", where=where)
-    wanted = masks.bits(take)
-    source = slot[:, None].astype(np.int64) + masks.pages_before(framed)  # pages of the frame before each
-    place = np.searchsorted(window.blocks, block)
-    target = window.rows[place][:, None] + np.arange(BLOCK_PAGES)
-    payload = held.payload
-    if len(payload) % PAGE_BYTES:  # the disk's short last page; what a disk grew by after it is zeros
-        payload = payload + bytes(-len(payload) % PAGE_BYTES)
-    window.pages[target[wanted]] = np.frombuffer(payload, dtype=np.uint8).reshape(-1, PAGE_BYTES)[source[wanted]]

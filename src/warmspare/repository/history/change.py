@@ -7,20 +7,20 @@ dropped between two points is folded in the same way.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from warmspare.format.manifest import Header, ManifestReader, ManifestWriter
+from warmspare.format.packlist import PackRef
 from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.fold_rows import fold
 from warmspare.repository.history.step import Step, StepManifest
 from warmspare.repository.verified_objects import ObjectShelf, read_manifest
-from warmspare.state.local_files import local_io, pwrite_all
+from warmspare.state.local_files import local_io, nameless_file, pwrite_all
 from warmspare.threads import in_thread
 
 WHAT = "temporary space"
@@ -29,8 +29,8 @@ WHAT = "temporary space"
 @dataclass(frozen=True, slots=True)
 class DiskChange:
     """Of one disk, to how it is at the last step's point. from_nothing: what the manifest does not name is zeros.
-    alone: it is one restore point's own manifest, of which every row is news. bytes: of the manifests that it was made
-    of. packs, pack_bytes: that these name, each once."""
+    alone: it is one restore point's own manifest, of which every row is news. made_of: the manifests that it says
+    together; bytes: of these. packs, pack_bytes: that they name, each once."""
 
     disk: Disk
     manifest: ManifestReader
@@ -73,20 +73,20 @@ async def change(
         if len(readers) == 1:
             yield DiskChange(disk, readers[0], where, nothing, not parts[0].folded, size, readers, packs, pack_bytes)
             return
-        with local_io(WHAT, scratch):
-            fd, name = tempfile.mkstemp(dir=scratch, prefix=".folded-")
-            Path(name).unlink()
+        fd = nameless_file(scratch)
         try:
+            header = Header(disk.id, disk.capacity_bytes, parts[-1].run, True)
             with local_io(WHAT, scratch):
-                length = await in_thread(_fold, readers, Header(disk.id, disk.capacity_bytes, parts[-1].run, True), fd)
+                length = await in_thread(write_manifest, fd, header, lambda out: fold(readers, out))
             reader = ManifestReader(lambda at, count: os.pread(fd, count, at), length, where)
             yield DiskChange(disk, reader, where, nothing, False, size, readers, packs, pack_bytes)
         finally:
             os.close(fd)
 
 
-def _fold(readers: Sequence[ManifestReader], header: Header, fd: int) -> int:
-    """In a worker thread; the length of what was written."""
+def write_manifest(fd: int, header: Header, rows: Callable[[ManifestWriter], Sequence[PackRef]]) -> int:
+    """In a worker thread; the length of what was written to a new file. rows: writes chunks, and returns the packs that
+    they name. OSError."""
     end = 0
 
     def write(data: bytes) -> None:
@@ -95,5 +95,5 @@ def _fold(readers: Sequence[ManifestReader], header: Header, fd: int) -> int:
         end += len(data)
 
     out = ManifestWriter(header, write)
-    out.finish(fold(readers, out))
+    out.finish(rows(out))
     return end

@@ -20,6 +20,7 @@ from warmspare.format.restore_point import ObjectRef, RestorePoint
 from warmspare.model.ids import PackId, VmKey
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.outside.regular_files import open_file
+from warmspare.repository.object_upload import upload_file
 from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.store import layout
 from warmspare.store.clearing import Clearing
@@ -28,7 +29,6 @@ from warmspare.sync.journal.journal import Journal, RunRecord
 from warmspare.sync.passes.carry import opened
 from warmspare.sync.publishing.spool import Spool
 from warmspare.sync.resuming.unpublished import standing
-from warmspare.sync.stages.pack_writer import upload_file
 from warmspare.threads import in_thread
 
 
@@ -75,8 +75,11 @@ def _files(journal: Journal, record: RestorePoint) -> list[tuple[ObjectRef, Path
 async def send_files(store: Store, journal: Journal, record: RestorePoint) -> None:
     """Upload manifests and checkpoints. StoreError if a file is not what the record says of it."""
     for ref, path in _files(journal, record):
-        sent = await upload_file(store, ref.key, str(path), STATE_DIRECTORY)
-        if sent != (ref.bytes, ref.sha256, ref.crc32c):
+        with local_io(STATE_DIRECTORY, path):
+            source = open_file(path)
+        with source:
+            sent = await upload_file(store, ref.key, source)
+        if sent != ref:
             raise StoreError(
                 f"{STATE_DIRECTORY} failed: a file of this run changed while it was sent",
                 where=str(path),

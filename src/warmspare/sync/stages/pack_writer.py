@@ -17,7 +17,6 @@ import numpy as np
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
 from warmspare.model.ids import PackId, RunId, VmKey
-from warmspare.outside.regular_files import open_file
 from warmspare.store import layout
 from warmspare.store.contract import PART_BYTES, Store
 from warmspare.threads import in_thread
@@ -162,18 +161,3 @@ class PackWriter:
             self._enough = max(LEAST_PACK_BYTES, int(rate * PACK_S))
         finally:
             self._slots.release()
-
-
-async def upload_file(store: Store, key: str, path: str, what: str) -> tuple[int, str, int]:
-    """Upload a local file. Returns (length, hex SHA-256, CRC32C)."""
-    from warmspare.state.local_files import local_io
-
-    summed = hashlib.sha256()
-    with local_io(what, path):
-        source = open_file(path)
-    with source:
-        async with store.upload(key) as upload:
-            while part := await in_thread(source.read, PART_BYTES):
-                summed.update(part)
-                await upload.write(part)
-    return upload.bytes, summed.hexdigest(), upload.crc32c
