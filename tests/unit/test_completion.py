@@ -205,20 +205,17 @@ def test_a_line_of_bash(line: str, words: list[str], kept: str, quote: str) -> N
 
 
 @pytest.mark.program
-def test_it_is_quick_and_imports_little(state: Path) -> None:
+def test_it_imports_little(state: Path) -> None:
+    """What a shell waits for is the start of an interpreter and its imports; 500 names add nothing that is felt."""
     for number in range(500):
         remember(state, f"vm{number}")
     look = "import sys; from warmspare.cli.main import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
     line = [sys.executable, "-c", look, "__complete", "bash", "warmspare points --vm ", BREAKS]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 501
-    assert not {"msgspec", "numpy", "botocore", "rich", "uvloop", "warmspare.observe.kinds"} & set(done.stderr.split())
-    took = []
-    for _ in range(5):
-        began = time.process_time(), os.times().children_user + os.times().children_system
-        subprocess.run(line, capture_output=True, check=True)
-        took.append(os.times().children_user + os.times().children_system - began[1])
-    assert min(took) < 0.15, took
+    imported = done.stderr.split()
+    assert not {"msgspec", "numpy", "botocore", "rich", "uvloop", "warmspare.observe.kinds"} & set(imported)
+    assert len(imported) < 220, sorted(imported)
 
 
 # -- real shells ------------------------------------------------------------------------------------------------------

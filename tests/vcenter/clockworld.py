@@ -295,7 +295,8 @@ class Schedule:
         self.sequence += 1
         assert result.point.sequence == self.sequence and result.findings == 0
         vm = str(self.vm.spec["instance_uuid"])
-        point = (await (await open_repository(self.store)).since(vm, None))[-1]
+        point, _ = await since(await open_repository(self.store), vm, None)
+        assert point is not None
         snapshot = self.vm.taken[-1]
         (disk,) = point.record.disks
         self.newest = self.vm.frozen_file(snapshot)
