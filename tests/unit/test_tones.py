@@ -112,6 +112,7 @@ def test_a_document_that_is_interrupted_is_whole(rig: Rig) -> None:
 def test_quiet_tells_what_matters_and_what_was_asked_for(rig: Rig) -> None:
     assert told(*sync(rig), "-q") == (0, "", "")
     assert told("points", "-r", rig.repo, "--quiet") == told("points", "-r", rig.repo)
+    assert "vm" in told("status", "-r", rig.repo, "-q")[1]
     assert told("apply", "-r", rig.repo, "--vm", "vm", "--to", rig.replica, "-q") == (0, "", "")
     assert told("-q", "audit", "replica", "-r", rig.repo, "--vm", "vm", "--replica", rig.replica) == (0, "", "")
     with rig.replica.open("r+b") as file:
@@ -151,6 +152,7 @@ def test_no_secret_of_a_URI_is_told(rig: Rig) -> None:
         (["--json", "--output", "table"], "--json is --output jsonl"),
         (["--json", "--output", "json"], "--json is --output jsonl"),
         (["--output", "yaml"], "--output is one of table, json, jsonl"),
+        (["--config", "a", "--config", "b"], "--config is given twice"),
     ],
 )
 def test_what_contradicts_itself_is_one_sentence(words: list[str], said: str) -> None:
@@ -164,6 +166,13 @@ def test_what_follows_has_no_document() -> None:
     with pytest.raises(ConfigError, match="jsonl"):
         chosen_tone("json", json=False, quiet=False, verbose=False, endless=True)
     assert chosen_tone("jsonl", json=True, quiet=True, verbose=False, endless=True) == Tone("jsonl", quiet=True)
+
+
+@pytest.mark.parametrize("words", [["--vm", "a", "--vm", "b"], ["--vm=a", "-r", "/other"]])
+def test_of_two_values_none_is_dropped(words: list[str]) -> None:
+    code, out, err = told("points", "-r", "/none", *words)
+    assert code == 2 and "is given twice, and takes one value" in err and not out
+    assert "twice" not in told("points", "-r", "/none", "-r", "/none")[2]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,15 @@ class _LineParser(argparse.ArgumentParser):
         raise ConfigError(message, hint=SEE_HELP)
 
 
+class _Once(argparse.Action):
+    """Of two values none is dropped silently."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if getattr(namespace, self.dest) not in (None, values):
+            raise ConfigError(f"{option_string} is given twice, and takes one value", hint=SEE_HELP)
+        setattr(namespace, self.dest, values)
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Flags and their value once, however many flags there are."""
 
@@ -126,7 +135,7 @@ def _parser_of(name: str, about: str, fields: Sequence[OptionField]) -> argparse
         elif not option.flags:
             how |= {"metavar": option.metavar, "nargs": "*" if field.many else None if field.required else "?"}
         else:
-            how |= {"metavar": option.metavar or "VALUE", "action": "append" if field.many else "store"}
+            how |= {"metavar": option.metavar or "VALUE", "action": "append" if field.many else _Once}
         if option.flags:
             how["dest"] = field.name
         parser.add_argument(*(option.flags or (field.name,)), **how)
