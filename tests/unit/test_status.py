@@ -470,6 +470,17 @@ def test_one_bad_file_takes_nobody_elses_place(tmp_path: Path, fleet: VmFleet, k
     assert told == {STATE_RECORD, ADOPTED_RECORD, f"00000001-replica-{vm_key(VmId(uuid_of(0)))}.json"}
 
 
+def test_of_a_point_of_tomorrow_the_age_can_not_be_told(tmp_path: Path, fleet: VmFleet) -> None:
+    """One of the two clocks is wrong, and a VM that is not synced any more would be well for as long as that."""
+    fleet.point(uuid_of(0), "vm 0", age_s=-200.0)
+    fleet.point(uuid_of(1), "vm 1", age_s=-4000.0)
+    asked = status(tmp_path)
+    assert asked.of("vm 0").state == "ok"
+    told = asked.of("vm 1")
+    assert told.state == "late" and told.attention and "how old it is can't be told" in told.message
+    assert "clock" in told.next_step and told.age_seconds == 0.0
+
+
 def test_the_table_says_what_is_not_known_here(tmp_path: Path, fleet: VmFleet) -> None:
     fleet.point(uuid_of(0), "ev\x1b[31mil", age_s=7000.0)
     [told] = status(tmp_path).told

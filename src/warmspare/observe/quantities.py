@@ -28,9 +28,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def ahead_s(moment: str, now_s: float) -> float:
+    """Seconds until a moment, RFC 3339; negative for one that was."""
+    return datetime.datetime.fromisoformat(moment).timestamp() - now_s
+
+
 def age_s(moment: str, now_s: float) -> float:
     """Seconds since a moment, RFC 3339; 0 where it is still to come. now_s: Unix seconds. ValueError."""
-    return round(max(0.0, now_s - datetime.datetime.fromisoformat(moment).timestamp()), 1)
+    return round(max(0.0, -ahead_s(moment, now_s)), 1)
 
 
 def age(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """How a VM stands, out of what is known of it, and what is to be done next; owns these rules, and asks nobody.
 
 The first of these that holds is the state: its chain can't be read, or is behind what this host saw of it (damaged); it
-runs in AWS (failed over); it has no restore point; its newest is older than its RPO (late). What a drill or an audit of
-this host came to leaves the state as it is, and needs somebody all the same.
+runs in AWS (failed over); it has no restore point; its newest is older than its RPO, or its age can't be told (late).
+What a drill or an audit of this host came to leaves the state as it is, and needs somebody all the same.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from warmspare.observe.kinds.repository_events import (
     VmState,
     VmStatusTold,
 )
-from warmspare.observe.quantities import age_s
+from warmspare.observe.quantities import age_s, ahead_s
 from warmspare.repository.vm_heads import VmHead
 from warmspare.status.host_records import HostRecords, SenderNotes
 
 if TYPE_CHECKING:
     from warmspare.recover.staging.staged import StagedPoint
 
+AHEAD_S = 300.0  # by which a sender's clock may be ahead of this host's
 USUAL_RPO_S = 2 * 900  # where no configuration says one: two of its default
 
 
@@ -129,6 +130,9 @@ class StatusBoard:
         return JudgedVm("failed over", False, message, f"{self.command(CLEARS, head.id)}, once it runs at home again")
 
     def _by_age(self, head: VmHead, expected: ExpectedVm) -> JudgedVm | None:
+        if head.newest is not None and ahead_s(head.newest.created, self.now_s) > AHEAD_S:
+            message = f"its newest restore point is dated {head.newest.created}, so how old it is can't be told"
+            return JudgedVm("late", True, message, "put right the clock of this host, or of the one that syncs it")
         if head.newest is not None and age_s(head.newest.created, self.now_s) <= expected.rpo_s:
             return None
         state: VmState = "late" if head.newest is not None else "no restore point"
