@@ -34,7 +34,7 @@ LINES = [
     ("stats --mode raw-data", "`warmspare points`"),
     ("ls latest", "disks, not files"),
     ("find *.txt", "disks, not files"),
-    ("diff 5845b002 2ab627a6", "nothing like it yet"),
+    ("compare 5845b002 2ab627a6", "`warmspare diff A B --vm NAME`"),
     ("dump latest /etc/passwd", "`warmspare failback-export`"),
     ("cat config", "`warmspare apply`"),
     ("tag --set NL latest", "never changed"),

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "copy": ("copy", "copy"),
     "stage": ("recovery.stage", "stage"),
     "points": ("points", "points"),
+    "diff": ("diff", "diff"),
     "status": ("status", "status"),
     "prune": ("prune", "prune"),
     "hold add": ("hold_commands", "add"),

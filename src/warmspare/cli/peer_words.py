@@ -41,7 +41,7 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
     ("mount, umount, unmount", _DISKS),
     ("unlock, break-lock, with-lock, list locks", _LOCKS),
     ("stats, info, size, du, about, usage", _SIZES),
-    ("diff, compare", "there is nothing like it yet: `warmspare points` shows how much each restore point changed"),
+    ("compare", "`warmspare diff A B --vm NAME` says what differs between two restore points"),
     ("cat, dump, export, export-tar, import-tar, convert", _EXPORT),
     ("key, passwd, password", _KEYS),
     ("compact, gc, cleanup, clean", "`warmspare prune` removes what no restore point needs any more"),

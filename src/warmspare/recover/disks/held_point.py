@@ -7,7 +7,6 @@ disks' hash tables and manifests, in files without a name.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
-from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
@@ -23,13 +21,11 @@ from warmspare.recover.blocks.pointblocks import Kept, PointBlocks
 from warmspare.recover.disks.served import ServedFile, served
 from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
-from warmspare.repository.chain import Point, Repository, open_repository
+from warmspare.repository.chain import Point, open_repository
 from warmspare.repository.vm_lookup import point_called
-from warmspare.state.local_files import STATE_DIRECTORY, local_io
-from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.contract import Store
-from warmspare.threads import Threads, in_thread
+from warmspare.threads import Threads
 
 T = TypeVar("T")
 
@@ -101,7 +97,7 @@ async def with_point(
         stack.callback(threads.close)
         kept, blocks = Kept(), []
         for disk in point.record.disks:
-            table = stack.enter_context(await _table(repository, point, disk, scratch))
+            table = stack.enter_context(await disk_tables.temporary(repository, disk, point, scratch))
             chain = ChainBlocks(
                 repository, point, disk, scratch, threads, Meter(), FRAMES_KEPT_BYTES // len(point.record.disks)
             )
@@ -114,18 +110,3 @@ async def with_point(
             return work(HeldPoint(point, repository.id, store.uri, disks, counted))
 
         return await served([ServedFile(of.capacity_bytes, of.read) for of in blocks], opened)
-
-
-async def _table(repository: Repository, point: Point, disk: Disk, scratch: Path) -> HashTable:
-    """The disk's hash table at the point, its root checked, in a file that has no name any more."""
-    with local_io(STATE_DIRECTORY, scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
-    with folder as name:
-        table = HashTable(Path(name) / "table")
-        try:
-            await disk_tables.rebuild(repository, disk.id, point, table, scratch)
-        except BaseException:
-            await in_thread(table.close)
-            raise
-    return table
