@@ -29,7 +29,7 @@ LINES = [
     ("check --read-data-subset=5%", "`warmspare audit repository`"),
     ("forget --keep-daily 7 --prune", "`warmspare prune --keep-daily 14 --yes`"),
     ("forget --keep-last 1 --dry-run", "`warmspare prune --keep"),
-    ("mount /mnt/restic", "`warmspare apply`"),
+    ("umount /mnt/restic", "fusermount3 -u"),
     ("unlock", "ends by itself"),
     ("stats --mode raw-data", "`warmspare points`"),
     ("ls latest", "disks, not files"),

@@ -50,8 +50,39 @@ def test_files_are_found_read_within_their_size_and_never_written() -> None:
     assert files.answer(request(fuse.FuseRequests.READ, 2, beyond)) == fuse.Read(7, 0, 1 << 20, 0)
     for refused in (9, 16, 25, 27, 35):  # mkdir, write, flush, opendir, create
         assert answered(files, request(refused, 2, bytes(100))) == (errno.ENOSYS, b""), refused
-    for silent in (fuse.FuseRequests.FORGET, fuse.FuseRequests.BATCH_FORGET, fuse.FuseRequests.INTERRUPT):
+    for silent in (fuse.FuseRequests.FORGET, fuse.FuseRequests.BATCH_FORGET):
         assert files.answer(request(silent, 2, bytes(16))) is None
+    unwanted = struct.pack("=Q", 5)
+    assert files.answer(request(fuse.FuseRequests.INTERRUPT, 2, unwanted)) == fuse.Interrupt(5)
+
+
+def listed(files: fuse.FuseFiles, offset: int, most: int) -> list[tuple[bytes, int]]:
+    """(name, where to go on) of each entry of an answer."""
+    error, data = answered(
+        files, request(fuse.FuseRequests.READDIR, fuse.ROOT, struct.pack("=QQIIQII", 0, offset, most, 0, 0, 0, 0))
+    )
+    assert not error and len(data) <= most
+    entries = []
+    while data:
+        _, following, length, _ = struct.unpack_from("=QQII", data)
+        entries.append((data[24 : 24 + length], following))
+        data = data[24 + length + -length % 8 :]
+    return entries
+
+
+def test_named_files_are_listed_in_any_steps_and_have_their_date() -> None:
+    names = [f"disk-{number}" + "x" * (number % 9) for number in range(300)]
+    files = fuse.FuseFiles([1000] * 300, (1, 2), 8, names, 1234)
+    assert answered(files, request(fuse.FuseRequests.OPENDIR, fuse.ROOT))[0] == 0
+    for most in (64, 100, 4096, 1 << 20):
+        offset, found = 0, []
+        while some := listed(files, offset, most):
+            found += [name.decode() for name, _ in some]
+            offset = some[-1][1]
+        assert found == [".", "..", *names]
+    error, entry = answered(files, request(fuse.FuseRequests.LOOKUP, fuse.ROOT, names[7].encode() + b"\0"))
+    assert not error and struct.unpack_from("=Q", entry)[0] == fuse.FIRST + 7
+    assert struct.unpack_from("=QQQ", entry, 40 + 24) == (1234, 1234, 1234)
 
 
 def test_a_cut_request_is_none() -> None:

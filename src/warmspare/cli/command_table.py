@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stage": ("recovery.stage", "stage"),
     "points": ("points", "points"),
     "diff": ("diff", "diff"),
+    "mount": ("recovery.mount", "mount"),
     "status": ("status", "status"),
     "prune": ("prune", "prune"),
     "hold add": ("hold_commands", "add"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 _POINTS = "`warmspare points` lists restore points"
-_DISKS = (
-    "a restore point holds disks, not files: `warmspare apply` makes them a replica, whose file systems can be mounted"
-)
+_DISKS = "a restore point holds disks, not files: `warmspare mount` shows disks and partitions, `warmspare apply` makes a replica"
 _SYNC = "`warmspare sync` makes a restore point of disks, or of VMs of the configuration"
 _KEEP = (
     "`warmspare prune --keep-daily 14 --yes` lets all other restore points go, by options or the configuration, and "
@@ -38,7 +36,7 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
     ("check, verify, fsck, scrub, cryptcheck", _AUDIT),
     ("rebuild-index, repair, repair index, reindex", _REPAIR),
     ("tag, rename, rewrite, recreate, comment, annotate", _FIXED),
-    ("mount, umount, unmount", _DISKS),
+    ("umount, unmount", "a `warmspare mount` ends by Ctrl-C, or by `fusermount3 -u DIR`"),
     ("unlock, break-lock, with-lock, list locks", _LOCKS),
     ("stats, info, size, du, about, usage", _SIZES),
     ("compare", "`warmspare diff A B --vm NAME` says what differs between two restore points"),

@@ -1,13 +1,16 @@
-"""Looking into restore points: what differs between two of them."""
+"""Looking into restore points: what differs between two of them, and their disks as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmspare.engine.request import RunContext
+from msgspec.structs import replace
+
+from warmspare.engine.request import Request, RunContext
+from warmspare.engine.wiring.readable_disks import DisksChoice
 from warmspare.engine.wiring.usual_repository import RepositoryRequest
-from warmspare.observe.kinds.looking_events import DiffDone
+from warmspare.observe.kinds.looking_events import DiffDone, MountDone
 
 if TYPE_CHECKING:
     from warmspare.diff.point_diff import PointDiff
@@ -78,3 +81,43 @@ def _done(diff: PointDiff, fetched_bytes: int, html: Path | None) -> DiffDone:
         bytes_fetched=fetched_bytes,
         html=str(html) if html else None,
     )
+
+
+class MountRequest(Request[MountDone], frozen=True, kw_only=True):
+    """Show the disks of a restore point, or of a replica, and their partitions as read-only files in a folder, until
+    the run is cancelled or somebody unmounts it. disks: which. folder: an empty one of this user's."""
+
+    disks: DisksChoice
+    folder: Path
+
+    def located(self, run: RunContext) -> MountRequest:
+        return replace(self, disks=self.disks.located(run))
+
+    async def perform(self, run: RunContext) -> MountDone:
+        from warmspare.recover.disks.held_point import opened_point
+        from warmspare.recover.disks.held_replica import held
+        from warmspare.recover.disks.origin import origin
+        from warmspare.recover.mounts.mount_folder import mountable
+        from warmspare.recover.mounts.point_mount import MountPlace, PointMount, opened_replica
+
+        choice, scratch = self.disks, run.host.folder("points")
+        choice.demand()
+        folder = mountable(self.folder)
+        if choice.replica is None:
+            store = choice.place("").open(run.retrying)
+            try:
+                async with opened_point(store, choice.vm, choice.at, scratch) as point:
+                    return await PointMount(point, MountPlace(folder), run.events).run()
+            finally:
+                await store.close()
+        with held(choice.replica, state=choice.state) as replica:
+            store = choice.place(replica.uri).open(run.retrying)
+            try:
+                await origin(replica, choice.vm, store)  # refuses another's
+                async with opened_replica(replica, store, choice.state, scratch) as point:
+                    return await PointMount(point, MountPlace(folder, choice.replica), run.events).run()
+            finally:
+                await store.close()
+
+    def apart(self) -> str:
+        return "a mount goes on until it is ended"

@@ -1,11 +1,14 @@
-"""Events of looking into restore points: what differs between two, and what will stop a VM from starting."""
+"""Events of looking into restore points: what differs between two, mounts, and what will stop a VM from
+starting."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
+
 from warmspare.observe.event import Event, Weight, note
-from warmspare.observe.quantities import size
+from warmspare.observe.quantities import size, told
 
 
 class PointRead(Event, frozen=True, kw_only=True, tag="point.read"):
@@ -144,4 +147,89 @@ class DiffDone(Event, frozen=True, kw_only=True, tag="diff.done"):
         return (
             f"{head} differ in {self.blocks} blocks ({size(self.bytes_blocks)}), {most}{self.pages} pages "
             f"({size(self.bytes_pages)}); {size(self.bytes_fetched)} were fetched{tail}"
+        )
+
+
+class MountedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a mount. partition: its number, null for a whole disk. offset, bytes: of the disk."""
+
+    name: str
+    disk: str
+    partition: int | None
+    offset: int
+    bytes: int
+
+
+class MountReady(Event, frozen=True, kw_only=True, tag="mount.ready"):
+    """`mount`: the files are there."""
+
+    usual = Weight.ANSWER
+
+    vm: str
+    vm_name: str
+    point: str
+    replica: Annotated[str | None, note(description="that is mounted; null for the restore point itself")]
+    directory: str
+    files: Annotated[list[MountedFile], note(description="name, disk, partition, offset, bytes")]
+    left_out: Annotated[list[str], note(description="what is not shown of the disks, a clause each")]
+
+    def words(self) -> str:
+        files = told([f"{one.name} ({size(one.bytes)})" for one in self.files])
+        what = f"the replica {self.replica} at {self.point}" if self.replica else f"restore point {self.point}"
+        left = f"; not shown: {told(self.left_out)}" if self.left_out else ""
+        return f"{what} is in {self.directory}, read-only, until Ctrl-C: {files}{left}"
+
+
+class UnreadableBlock(Event, frozen=True, kw_only=True, tag="finding"):
+    """A block that was read does not verify; whoever read it was told that there is an I/O error."""
+
+    use = "mount"
+    usual = Weight.ALARM
+
+    kind: Literal["unreadable-block"] = "unreadable-block"
+    vm: str
+    disk: str
+    offset: Annotated[int, note(description="of the read, on the disk")]
+    length: int
+    message: str
+
+    def words(self) -> str:
+        return f"FINDING on disk {self.disk}, in {self.length} bytes at offset {self.offset}: {self.message}"
+
+
+class MountReadFailed(Event, frozen=True, kw_only=True, tag="mount.failed"):
+    """`mount`: a read ended with an I/O error for the store did not give what it needs; told every 10 s at most."""
+
+    usual = Weight.WARNING
+
+    vm: str
+    disk: str
+    message: str
+
+    def words(self) -> str:
+        return f"WARNING: disk {self.disk}: a read failed: {self.message}"
+
+
+class MountDone(Event, frozen=True, kw_only=True, tag="mount.done"):
+    """`mount`: nothing is mounted any more, or will be in a moment; somebody unmounted it, or ended the program."""
+
+    ends = True
+    usual = Weight.GOOD
+
+    vm: str
+    point: str
+    directory: str
+    bytes_read: Annotated[int, note(description="by those who read the files, for partition tables too")]
+    bytes_fetched: Annotated[int, note(description="of objects of all kinds")]
+    blocks_verified: int
+    reads_failed: Annotated[int, note(description="that ended with an I/O error")]
+
+    def weight(self) -> Weight:
+        return Weight.WARNING if self.reads_failed else self.usual
+
+    def words(self) -> str:
+        failed = f"; {self.reads_failed} reads failed" if self.reads_failed else ""
+        return (
+            f"{self.directory} is let go: {size(self.bytes_read)} of {self.point} were read, for which "
+            f"{size(self.bytes_fetched)} were fetched{failed}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from warmspare.model.units import BLOCK_BYTES
 from warmspare.recover.blocks.ebs_blocks import BLOCKS_EACH
 from warmspare.recover.blocks.ebs_window import blocks_of
 from warmspare.repository.blocks.block_window import BlockWindow
-from warmspare.repository.blocks.chain_blocks import ChainBlocks
 from warmspare.state.local_table import HashTable
 from warmspare.threads import Threads
 
@@ -37,12 +37,34 @@ class _Piece:
 Kept = OrderedDict[tuple[str, int], _Piece]  # (disk ID, index): those used last, of all disks of a point
 
 
-class PointBlocks:
-    """Reads one disk. table: its hashes at the restore point, held against the root. chain: the way to its blocks.
-    kept: shared by the disks of a point. verified: how many blocks were put together and proved, each time anew."""
+class BlockGiver(Protocol):
+    """Where the bytes of blocks come from: their chain, or a replica."""
 
-    def __init__(self, disk: Disk, table: HashTable, chain: ChainBlocks, threads: Threads, kept: Kept) -> None:
-        self._disk, self._table, self._chain, self._threads, self._kept = disk, table, chain, threads, kept
+    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None: ...
+
+
+FROM_CHAIN = (
+    "put the damaged objects back from a copy of the repository, or sync this block again from the source; "
+    "`warmspare audit repository --deep` finds all that is damaged"
+)
+
+
+class PointBlocks:
+    """Reads one disk. table: its hashes at the restore point, held against the root. giver: where its blocks come from.
+    kept: shared by the disks of a point. remedy: what is to be done where a block is not what its hash says. verified:
+    how many blocks were put together and proved, each time anew."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        table: HashTable,
+        giver: BlockGiver,
+        threads: Threads,
+        kept: Kept,
+        remedy: str = FROM_CHAIN,
+    ) -> None:
+        self._disk, self._table, self._giver, self._threads, self._kept = disk, table, giver, threads, kept
+        self._remedy = remedy
         self.capacity_bytes = disk.capacity_bytes
         self.verified = 0
 
@@ -81,7 +103,7 @@ class PointBlocks:
         if filled:
             good = False
             try:
-                await self._chain.fill(window, filled)
+                await self._giver.fill(window, filled)
                 wrong = await self._threads.run(window.wrong, filled)
                 good = not wrong
             finally:
@@ -90,8 +112,7 @@ class PointBlocks:
             if wrong:
                 raise IntegrityError(
                     f"block {int(window.blocks[wrong[0]])} of disk {self._disk.id} does not verify",
-                    hint="put the damaged objects back from a copy of the repository, or sync this block again from "
-                    "the source; `warmspare audit repository --deep` finds all that is damaged",
+                    hint=self._remedy,
                 )
             self.verified += len(filled)
         piece.proved.update(missing)

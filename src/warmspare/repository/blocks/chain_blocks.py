@@ -9,7 +9,7 @@ their own (audit/replica/recall.py, audit/repository/deep/), so that they can't 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class ChainBlocks:
         self._shelf: ObjectShelf | None = None
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
         self._frames: KeptFrames[tuple[str, int]] = KeptFrames(kept_bytes)
+        self._coming: dict[tuple[str, int], asyncio.Event] = {}  # frames that are being fetched
 
     async def __aenter__(self) -> ChainBlocks:
         return self
@@ -139,13 +140,49 @@ class ChainBlocks:
         except IntegrityError as error:
             # A damaged record or manifest hides whatever pages of these blocks it names.
             losses.at(np.flatnonzero(missing), error)
+        later: list[tuple[_WindowPart, Rows, list[asyncio.Event]]] = []
         async with asyncio.TaskGroup() as tasks:
             for part in parts:
-                rows = await self._from_kept(part, window, losses)
+                rows = await self._from_kept(part, np.flatnonzero(part.take), window, losses)
+                rows, others, coming = self._unclaimed(part, rows)
+                if others.size:
+                    later.append((part, others, coming))
                 for wanted in _requests(part, rows, losses):
-                    await self._slots.acquire()
-                    tasks.create_task(self._range(wanted, part, window, losses))
+                    task = tasks.create_task(self._range(wanted, part, window, losses))
+                    task.add_done_callback(self._claim(wanted))
+        for part, rows, coming in later:
+            for one in coming:
+                await one.wait()
+            rows = await self._from_kept(part, rows, window, losses)
+            for wanted in _requests(part, rows, losses):  # whoever fetched them failed, or they are gone again
+                await self._range(wanted, part, window, losses)
         return losses.found
+
+    def _unclaimed(self, part: _WindowPart, rows: Rows) -> tuple[Rows, Rows, list[asyncio.Event]]:
+        """(rows whose frames are to be fetched, the rest, what is waited for first): neighbours that are read side by
+        side share frames, and each is fetched once."""
+        mine, others, coming = [rows[:0]], [rows[:0]], []
+        for index, using in by_value(part.chunk.records.frame, rows):
+            number, offset, _ = part.chunk.frames.place(index)
+            key = (part.level.packs[number].key, offset)
+            fetching = self._coming.get(key)
+            if fetching is not None:
+                coming.append(fetching)
+            elsewhere = fetching is not None or self._frames.get(key) is not None
+            (others if elsewhere else mine).append(using)
+        return np.sort(np.concatenate(mine)), np.sort(np.concatenate(others)), coming
+
+    def _claim(self, wanted: PackRange) -> Callable[[object], None]:
+        """Its frames are being fetched, until what is given is called."""
+        keys, came = [(wanted.pack.key, piece.pack_offset) for piece in wanted.pieces], asyncio.Event()
+        self._coming.update(dict.fromkeys(keys, came))
+
+        def over(_: object) -> None:
+            for key in keys:
+                self._coming.pop(key, None)
+            came.set()
+
+        return over
 
     async def _level(self, depth: int) -> _Level | None:
         """The depth-th step from the head on down; None below the one in which the disk began."""
@@ -200,9 +237,8 @@ class ChainBlocks:
                 parts.append(_WindowPart(level, chunk, take))
         return parts, missing
 
-    async def _from_kept(self, part: _WindowPart, window: BlockWindow, losses: _Losses) -> Rows:
-        """Take what frames that are kept give; the rows that are left."""
-        rows = np.flatnonzero(part.take)
+    async def _from_kept(self, part: _WindowPart, rows: Rows, window: BlockWindow, losses: _Losses) -> Rows:
+        """Take what frames that are kept give to these rows; the rows that are left."""
         frame_of = part.chunk.records.frame
         none = frame_of[rows] == NO_FRAME
         if none.any():
@@ -225,10 +261,8 @@ class ChainBlocks:
         return np.sort(np.concatenate(left)) if left else rows[:0]
 
     async def _range(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
-        try:
+        async with self._slots:
             await self._fetch(wanted, part, window, losses)
-        finally:
-            self._slots.release()
 
     async def _fetch(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
         try:

@@ -1,0 +1,23 @@
+"""Blocks of a disk as a replica has them, for who holds each against its hash; refuses to heal: an audit does that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from warmspare.repository.blocks.block_window import BlockWindow
+from warmspare.state.local_files import local_io
+from warmspare.state.replica_record import REPLICA
+from warmspare.threads import Threads
+
+
+class ReplicaGiver:
+    """fd: of the replica's disk, which stands still. path: for messages."""
+
+    def __init__(self, fd: int, path: Path, threads: Threads) -> None:
+        self._fd, self._path, self._threads = fd, path, threads
+
+    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
+        """Take the window's blocks, or just these of them, from the medium. StoreError."""
+        wanted = list(range(window.blocks.size)) if positions is None else positions
+        with local_io(REPLICA, self._path):
+            await self._threads.run(window.load, self._fd, wanted)
