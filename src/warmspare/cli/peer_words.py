@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 _POINTS = "`warmspare points` lists restore points"
-_DISKS = "a restore point holds disks, not files: `warmspare mount` shows disks and partitions, `warmspare apply` makes a replica"
+_DISKS = (
+    "a restore point holds disks, not files: `warmspare mount` shows disks and partitions, `warmspare apply` makes a "
+    "replica"
+)
 _SYNC = "`warmspare sync` makes a restore point of disks, or of VMs of the configuration"
 _KEEP = (
     "`warmspare prune --keep-daily 14 --yes` lets all other restore points go, by options or the configuration, and "
