@@ -24,7 +24,7 @@ _MOST = 1 << 62  # beyond any disk: what a table says more is no more
 _Number = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _PartitionsTold(msgspec.Struct, frozen=True):
     """What the process says of a disk. partitions: (number, offset, bytes) each. why: what is missing, a clause."""
 
     disk: _Number
@@ -63,7 +63,7 @@ async def partitions_of(fds: Sequence[int], capacities: Sequence[int]) -> list[D
             try:
                 told = _told(number, partition_tables.read(fd, capacity, budget))
             except (Exceeded, Spent, OSError) as error:
-                told = _Told(number, [], f"its partition table can't be read: {error}"[:400])
+                told = _PartitionsTold(number, [], f"its partition table can't be read: {error}"[:400])
             say(msgspec.json.encode(told))
 
     answer = await confined(work, list(fds), LIMITS)
@@ -71,7 +71,7 @@ async def partitions_of(fds: Sequence[int], capacities: Sequence[int]) -> list[D
     found = [DiskPartitions((), (f"its partition table can't be read: {unread}",)) for _ in fds]
     for line in answer.lines:
         try:
-            told = msgspec.json.decode(line, type=_Told)
+            told = msgspec.json.decode(line, type=_PartitionsTold)
         except msgspec.MsgspecError:
             continue
         if told.disk < len(found):
@@ -79,16 +79,18 @@ async def partitions_of(fds: Sequence[int], capacities: Sequence[int]) -> list[D
     return found
 
 
-def _told(number: int, table: PartitionTable) -> _Told:
+def _told(number: int, table: PartitionTable) -> _PartitionsTold:
     """Over there."""
     if table.sector_bytes != SECTOR_BYTES:
-        return _Told(number, [], f"its partitions: the table counts in sectors of {table.sector_bytes} bytes")
+        return _PartitionsTold(number, [], f"its partitions: the table counts in sectors of {table.sector_bytes} bytes")
     several = [one for one in table.partitions if table.kind != "dos" or one.kind not in _EXTENDED]
     why = f"partitions after the first {MAX_PARTITIONS}" if table.more else ""
-    return _Told(number, [(one.number, min(one.offset, _MOST), min(one.bytes, _MOST)) for one in several], why)
+    return _PartitionsTold(
+        number, [(one.number, min(one.offset, _MOST), min(one.bytes, _MOST)) for one in several], why
+    )
 
 
-def _bounded(told: _Told, capacity_bytes: int) -> DiskPartitions:
+def _bounded(told: _PartitionsTold, capacity_bytes: int) -> DiskPartitions:
     shown, left_out = [], [told.why] if told.why else []
     numbers: set[int] = set()
     for number, offset, length in told.partitions:
