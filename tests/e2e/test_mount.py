@@ -227,7 +227,7 @@ def frames(rig: Rig, sequence: int) -> dict[int, tuple[Path, int]]:
     point = rig.point(sequence)
     manifest = (Path(rig.repo) / point.disks[0].manifest.key).read_bytes()
     reader = ManifestReader(lambda at, length: manifest[at : at + length], len(manifest), "manifest")
-    packs = pack_objects(point, reader.packs)
+    packs = pack_objects(point.vm_id, reader.packs)
     return {
         block: (Path(rig.repo) / packs[int(chunk.frames.pack[frame])].key, int(chunk.frames.offset[frame]))
         for chunk in reader.chunks()

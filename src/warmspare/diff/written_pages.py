@@ -45,8 +45,8 @@ class WrittenPages:
         """Take what the next step up names. IntegrityError, StoreError."""
         stated = step.manifest(self.disk)
         if stated is None or stated.from_nothing:
-            # It left, and be it in a point that was let go. Where it comes back it begins as zeros, and what stood there
-            # before is named by nobody.
+            # It left, and be it at a point that was let go. Where it comes back it begins as zeros, and what stood
+            # there before is named by nobody.
             self._known = self._known and not self._began
         if stated is None:
             return
