@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import struct
@@ -107,20 +108,26 @@ class _Table:
 
 
 class _Chain:
-    """A chain that gives these bytes; damaged: blocks of which one byte is another."""
+    """A chain that gives these bytes; damaged: blocks of which one byte is another; missing: those it can't give."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.filled, self.damaged = data, list[int](), set[int]()
+        self._data, self.filled, self.damaged, self.missing = data, list[int](), set[int](), set[int]()
+        self.asked = 0
 
-    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
-        assert positions is not None
-        for position in positions:
+    async def gather(self, window: BlockWindow) -> dict[int, IntegrityError]:
+        self.asked += 1
+        lost = {}
+        for position in range(window.blocks.size):
             number, row = int(window.blocks[position]), int(window.rows[position])
             block = bytearray(self._data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+            if number in self.missing:
+                lost[position] = IntegrityError(f"the pack of block {number} is missing")
+                continue
             if number in self.damaged:
                 block[-1] ^= 1
             window.pages[row : row + 16].reshape(-1)[: len(block)] = np.frombuffer(block, dtype=np.uint8)
             self.filled.append(number)
+        return lost
 
 
 def _blocks(data: bytes) -> tuple[PointBlocks, _Chain, Kept]:
@@ -156,3 +163,44 @@ async def test_a_wrong_block_is_never_given_and_its_neighbours_are() -> None:
         assert await blocks.read(2 * BLOCK_BYTES, BLOCK_BYTES) == data[2 * BLOCK_BYTES : 3 * BLOCK_BYTES]
     chain.damaged = set()
     assert await blocks.read(0, MIB) == data[:MIB]
+
+
+async def test_who_goes_on_is_read_more_at_once_and_who_jumps_is_not() -> None:
+    data = random.Random(10).randbytes(12 * MIB)
+    blocks, chain, _ = _blocks(data)
+    for at in range(0, len(data), 2 * BLOCK_BYTES):
+        assert await blocks.read(at, 2 * BLOCK_BYTES) == data[at : at + 2 * BLOCK_BYTES]
+    assert chain.asked <= 7 and sorted(chain.filled) == list(range(len(data) // BLOCK_BYTES)), "each once, in few steps"
+    blocks, chain, _ = _blocks(data)
+    for at in range(0, len(data) - MIB, MIB + 3 * BLOCK_BYTES):
+        await blocks.read(at, 100)
+    assert len(chain.filled) == chain.asked == len(range(0, len(data) - MIB, MIB + 3 * BLOCK_BYTES))
+
+
+async def test_what_was_read_beside_is_a_fault_only_where_it_is_wanted() -> None:
+    data = random.Random(11).randbytes(4 * MIB)
+    blocks, chain, _ = _blocks(data)
+    chain.damaged, chain.missing = {20}, {29}
+    for block in range(len(data) // BLOCK_BYTES):
+        reading = blocks.read(block * BLOCK_BYTES, BLOCK_BYTES)
+        if block in (20, 29):
+            with pytest.raises(IntegrityError, match=rf"block {block} (of disk d does not verify|is missing)"):
+                await reading
+        else:
+            assert await reading == data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+    assert chain.asked < 20
+
+
+async def test_readers_side_by_side_are_read_each_block_once() -> None:
+    data = random.Random(12).randbytes(6 * MIB)
+    blocks, chain, _ = _blocks(data)
+    step = 2 * BLOCK_BYTES
+
+    async def read(begin: int) -> None:
+        for at in range(begin, len(data), step):
+            assert await blocks.read(at, step) == data[at : at + step]
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for begin in (0, 0, step, MIB, 2 * MIB):
+            tasks.create_task(read(begin))
+    assert sorted(chain.filled) == list(range(len(data) // BLOCK_BYTES))

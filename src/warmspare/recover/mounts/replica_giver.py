@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from warmspare.errors import IntegrityError
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.state.local_files import local_io
 from warmspare.state.replica_record import REPLICA
@@ -16,8 +17,8 @@ class ReplicaGiver:
     def __init__(self, fd: int, path: Path, threads: Threads) -> None:
         self._fd, self._path, self._threads = fd, path, threads
 
-    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
-        """Take the window's blocks, or just these of them, from the medium. StoreError."""
-        wanted = list(range(window.blocks.size)) if positions is None else positions
+    async def gather(self, window: BlockWindow) -> dict[int, IntegrityError]:
+        """Take the window's blocks from the medium, each of which can be had. StoreError."""
         with local_io(REPLICA, self._path):
-            await self._threads.run(window.load, self._fd, wanted)
+            await self._threads.run(window.load, self._fd)
+        return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,12 +40,11 @@ class BlockWindow:
         row = int(self.rows[position])
         return self.pages[row : row + BLOCK_PAGES].reshape(-1).data[:size]
 
-    def load(self, fd: int, positions: Sequence[int] | None = None) -> int:
-        """Take the blocks, or those at some positions, from a file of the disk, each from its place; how many bytes it
-        has of them. OSError."""
-        chosen = range(self.blocks.size) if positions is None else positions
+    def load(self, fd: int) -> int:
+        """Take the blocks from a file of the disk, each from its place; how many bytes it has of them. OSError."""
         return sum(
-            os.preadv(fd, [self.block(position)], int(self.blocks[position]) * BLOCK_BYTES) for position in chosen
+            os.preadv(fd, [self.block(position)], int(block) * BLOCK_BYTES)
+            for position, block in enumerate(self.blocks.tolist())
         )
 
     def clear(self, positions: list[int]) -> None:
