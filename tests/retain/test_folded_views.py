@@ -50,13 +50,15 @@ def test_a_disk_that_left_at_a_point_that_was_let_go(rig: Rig) -> None:
     rig.sync(disks=[rig.disk], code=7)
     with other.open("r+b") as file:
         file.write(b"came back")
+        file.seek(2 * BLOCK_BYTES)
+        file.write(bytes(BLOCK_BYTES))  # which nothing names: it was zeros when the disk joined
     rig.sync(disks=[rig.disk, other])
     drop(rig, [1, 3])
     real = truth(was, other.read_bytes())
-    assert real.pages == real.changed == 1
+    assert (real.changed, real.emptied, real.pages) == (1, 1, 17)
     held_against(rig, 1, 3, real, "other.raw")
     told = {each["name"]: each for each in diff(rig, 1, 3).all("diff.disk")}
-    assert told["other.raw"]["pages"] == 16 and not told["disk.raw"]["blocks"]
+    assert told["other.raw"]["pages"] == 32 and not told["disk.raw"]["blocks"]
 
 
 def test_points_that_were_dropped_are_refused(rig: Rig) -> None:

@@ -13,7 +13,7 @@ from warmspare.cli.telling.diff_table import DiffTable
 if TYPE_CHECKING:
     from warmspare.engine.requests.looking_requests import PointDiffRequest
 
-_POINT = "a restore point by number or label, or latest."
+_POINT = "a restore point by number or label, latest, or a time, as in the other commands' --at."
 
 
 class DiffOptions(options.RepositoryOptions):

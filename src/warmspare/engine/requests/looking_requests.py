@@ -21,8 +21,8 @@ PAGE = "writing the page of what differs"
 class PointDiffRequest(RepositoryRequest[DiffDone], frozen=True, kw_only=True):
     """Say what differs of a VM's disks between two of its restore points, from the first to the second.
 
-    vm: its ID or name. first, second: restore points by number, label or `latest`, in either order. exact: fetch the
-    blocks that differ at both, and compare their pages. html: a page for a browser, with a map of each disk, too.
+    vm: its ID or name. first, second: restore points by number, label, `latest` or time, in either order. exact: fetch
+    the blocks that differ at both, and compare their pages. html: a page for a browser, with a map of each disk, too.
     """
 
     progress = ("read",)
