@@ -12,7 +12,7 @@ from warmspare.observe.kinds.looking_events import MountReadFailed, UnreadableBl
 from warmspare.recover.blocks.pointblocks import PointBlocks
 from warmspare.recover.disks.served import UnreadableError
 
-READ_S = 120.0  # a read of up to 128 KiB: who waits for it can't be ended meanwhile by all that ends programs
+READ_S = 120.0  # for which up to 4 MiB are fetched: who waits can't be ended meanwhile by all that ends programs
 QUIET_S = 10.0  # how long the same trouble of a store is not told again
 MOST_TOLD = 1000  # findings of a disk
 

@@ -35,7 +35,7 @@ class HeldFrames:
         self._memory: OrderedDict[Key, Frame] = OrderedDict()
         self._bytes = 0
         self._filed: OrderedDict[Key, tuple[int, U64, int]] = OrderedDict()  # slot, pages, length
-        self._free = list(range(memory_bytes * FILE_FOR_MEMORY // SPAN_BYTES))
+        self._free = list(range(max(memory_bytes * FILE_FOR_MEMORY // SPAN_BYTES, 1)))
         self._fd = -1
 
     def close(self) -> None:
