@@ -17,7 +17,7 @@ demo: $(RUN)
 	PYTHONPATH=tests $(BIN)/python tests/sitedemo.py
 
 test: $(DEV) lint
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(DEV)
 	$(BIN)/pytest -m slow --timeout 14400 -s

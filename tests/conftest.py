@@ -17,7 +17,7 @@ from rigs.aws import models
 from rigs.kills import interrupts
 from rigs.stores.ceph import ceph_server
 from servers import S3Place, S3Server, make_bucket, moto_server, seaweed_server
-from suite import documented, needs, quick, remedies
+from suite import documented, needs, order, quick, remedies
 from suite.timed import is_timed
 
 _numbers = itertools.count(1)
@@ -48,6 +48,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     quick.select(config, items)
     needs.mark(config, items)
@@ -55,6 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if is_timed(item.path, getattr(item, "originalname", item.name)):
                 item.add_marker(pytest.mark.timed)
+    order.sort(items)
 
 
 @pytest.hookimpl(tryfirst=True)

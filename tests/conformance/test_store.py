@@ -40,6 +40,17 @@ async def upload(store: Store, key: str, data: bytes) -> int:
     return up.crc32c
 
 
+async def test_a_listing_begins_behind_any_key(store: Store) -> None:
+    """Also where a server sorts keys by their parts: `a/b` before `a-b`."""
+    names = ["000000000", "0000000009.json", "0000000010-a.json", "0000000010.json", "0000000010/x", "0000000011.json"]
+    names += ["000000001/y", "00000000100.json", "0000000010=b", "9.json", "a-b", "a.b", "a/b"]
+    for name in names:
+        await store.put(f"q/p/{name}", b"x")
+    there = sorted(f"q/p/{name}" for name in names)
+    for start in [*there, "q/p/", "q/p/0", "q/p/0000000010", "q/p/00000000105.json", "q/p/z", "q/o", "q/"]:
+        assert await keys(store, "q/p/", start) == [key for key in there if key > start], start
+
+
 async def test_reading_what_does_not_exist(store: Store) -> None:
     assert await keys(store) == []
     assert await store.head("vms/a/x") is None

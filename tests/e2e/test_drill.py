@@ -315,12 +315,14 @@ def test_what_can_not_be_drilled_is_refused_before_anything_starts(rig: Rig, mon
         (["--replica", rig.disk], 2, "this is no replica"),
     ]
     for more, code, message in refusals:
-        outcome = drill(rig, *more, code=code)
-        assert message in outcome.stderr, (more, outcome)
-        assert not folder.exists(), more
+        for dry in ([], ["--dry-run"]):
+            outcome = drill(rig, *more, *dry, code=code)
+            assert message in outcome.stderr, (more, outcome)
+            assert not folder.exists(), more
     monkeypatch.setenv("PATH", str(rig.home))
     monkeypatch.setattr("warmspare.recover.disks.programs._ELSEWHERE", str(rig.home))
-    assert "is not installed; install the package" in drill(rig, code=2).stderr
+    for dry in ([], ["--dry-run"]):
+        assert "is not installed; install the package" in drill(rig, *dry, code=2).stderr
 
 
 def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
@@ -342,10 +344,24 @@ def test_a_replica_that_is_not_whole_is_not_drilled(rig: Rig) -> None:
     assert "state is damaged" in drill(rig, code=2).stderr
 
 
+def test_a_dry_run_says_what_would_be_booted(rig: Rig) -> None:
+    before = rig.snapshot(), rig.replica.read_bytes()
+    for replica in (["--replica", rig.replica], []):
+        words = ("drill", "--vm", "vm", "--repo", rig.repo, *replica, "--memory", 256, "--dry-run")
+        outcome = command(*words)
+        assert outcome.code == 0, outcome
+        [said] = outcome.all("would")
+        assert said["action"].startswith("boot 'vm' at restore point 1-") and "256 MiB, and end it" in said["action"]
+        assert "disks on nvme" in said["action"] and outcome.events[-1] == {"event": "would.done", "count": 1}
+    assert (rig.snapshot(), rig.replica.read_bytes()) == before
+    assert command("drills").code == 2, "none is recorded"
+
+
 def test_an_evidence_folder_is_never_overwritten(rig: Rig) -> None:
     (rig.home / "evidence").mkdir()
     (rig.home / "evidence/of-last-time").write_text("kept")
-    assert "is not empty" in drill(rig, code=2).stderr
+    for dry in ([], ["--dry-run"]):
+        assert "is not empty" in drill(rig, *dry, code=2).stderr
     assert [path.name for path in (rig.home / "evidence").iterdir()] == ["of-last-time"]
 
 

@@ -180,7 +180,10 @@ def test_in_aws(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch)
             assert command(*done, "--dry-run").code == 2
             drill = ("drill", "--ec2", "--vm", "web", "--repo", world.repo)
             assert actions(*drill, "--clean") == []
-            assert "goes with --clean" in command(*drill, "--dry-run").stderr
+            _, subnet, group = world.isolated()
+            [said] = actions(*drill, "--subnet", subnet, "--security-group", group)
+            assert said.startswith("start 'web' at restore point 1-") and f" in {subnet}, and end it" in said
+            assert "is not said" in command(*drill, "--dry-run").stderr
         assert command("failover", "--plan", plan, "--vm", "web", "--repo", world.repo).code == 0
         with unchanged(world.repo):
             [said] = actions(*done)

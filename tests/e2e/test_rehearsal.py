@@ -236,6 +236,20 @@ def test_the_next_order_waits_for_what_the_plan_calls_ready(world: World, ready:
     assert steps["dc"]["result"] == "failed" and steps["web"]["result"] == "passed"
 
 
+@pytest.mark.parametrize("where", ["ec2", "qemu"])
+def test_a_dry_run_says_what_it_would_start_in_its_order(world: World, tmp_path: Path, where: str) -> None:
+    more = ["--ec2"] if where == "ec2" else []
+    path = plan(world)
+    outcome = command("drill", *more, "--plan", path, "--all", "--dry-run")
+    said = [each["action"] for each in outcome.all("would")]
+    assert outcome.code == 0 and [each.split("'")[1] for each in said] == ["dc", "db", "queue", "web", "mail"], said
+    assert all(("in subnet-" if more else "alone in QEMU") in each and each.endswith("and end it") for each in said)
+    assert not set(world.front.changing()) and command("drills").code == 2, "nothing was done, and none is recorded"
+    assert not list((tmp_path / "xdg").rglob("drills/*"))
+    missing = command("drill", *more, "--plan", path, "--vm", "nobody", "--dry-run")
+    assert missing.code == 2 and not missing.all("would")
+
+
 def test_what_is_missing_is_told_of_all_and_nothing_is_started(world: World) -> None:
     path = plan(world, web='root_disk = "other"', db='root_disk = "none"')
     outcome = rehearse(world, path, code=2)

@@ -95,11 +95,13 @@ def test_what_wants_a_person_is_not_tried_again(programs: Programs) -> None:
 def test_a_retry_makes_no_second_point(programs: Programs, site: SiteRig) -> None:
     programs.loses_an_answer()
     vm = site.vms["web1"]
-    environment = {"WARMSPARE_CONFIG": str(site.config), "WARMSPARE_STATE": str(site.home / "state")}
+    volume = site.home / "volume"
+    environment = {"WARMSPARE_CONFIG": str(site.config), "XDG_STATE_HOME": str(volume), "HOME": "/nonexistent"}
     for number, name in enumerate(("warmspare-29456715", "warmspare-29456730"), 1):
         assert run(programs, name, environment) == 0
         assert site.sequences(vm) == list(range(1, number + 1)) and site.point(vm).request_id == name
     assert len(programs.calls()) == 3
+    assert {path.name for path in volume.iterdir()} == {"warmspare"}
 
 
 # -- the image --------------------------------------------------------------------------------------------------------

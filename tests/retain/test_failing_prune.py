@@ -85,7 +85,7 @@ class Failing(MemoryStore):
 async def test_every_request_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one of the ways, which take turns."""
     world = await with_a_past(tmp_path, monkeypatch)
-    assert await failures(world, lambda number: [WAYS[number % 3]]) > 100
+    assert await failures(world, lambda number: [WAYS[number % 3]]) > 80
 
 
 @pytest.mark.slow
@@ -192,8 +192,9 @@ async def test_beside_a_sync_a_follower_and_a_copy(tmp_path: Path, monkeypatch: 
         tasks.create_task(again("copy", copy))
         tasks.create_task(again("apply", lambda: Receiver(world.store, VM, replica, Events()).run()))
     assert min(counts.values()) >= 3, counts
-    world.now_s += 5 * HOUR_S
-    await world.prune()
+    for _ in range(2):  # what the last run let go is removed by the next
+        world.now_s += 5 * HOUR_S
+        await world.prune()
     kept = needs.demand(world.store)
     assert len(kept) <= 5 and len([key for key in world.store.objects if "/points/" in key]) == len(kept)
     await world.materialise(kept)

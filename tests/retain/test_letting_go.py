@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+import warmspare.retain.removal
 import warmspare.retain.vm_standing
 from retain.clockwork import Clockwork
 from rig import Outcome, Rig, command, flip, scribble
@@ -159,6 +161,50 @@ def test_beside_a_sync(old: Rig, clock: Clockwork) -> None:
     other.write_text(lease.read_text())
     clock.date()
     assert "holds the lease" in prune(old, "--keep-last", 1, "--yes", code=6).stderr
+
+
+@pytest.mark.parametrize("before", ["standing", "refreshed", "NeededObjects", "inventories"])
+def test_a_sync_over_a_thin_line_publishes_meanwhile(
+    old: Rig, clock: Clockwork, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """What it put there is older than the grace time, and its record comes when some was looked at already."""
+    images = past(old, clock, 3)
+    prune(old, "--keep-last", 2, "--yes")
+    clock.pass_by(5 * HOUR_S)
+    scribble(old.disk, random.Random(3), pieces=6)
+    old.sync()
+    clock.date()
+    record = old.root / "points" / "0000000004.json"
+    aside = old.home / "not-yet"
+    record.rename(aside)
+    clock.pass_by(35 * HOUR_S)
+    really = getattr(warmspare.retain.removal, before)
+
+    def publish() -> None:
+        if aside.exists():
+            shutil.copyfile(aside, record)
+            aside.unlink()
+            clock.date()
+
+    def meanwhile(*arguments: object) -> object:
+        publish()
+        return really(*arguments)
+
+    if before == "inventories":
+        take = really.take
+
+        async def taken(*arguments: object) -> object:
+            publish()
+            return await take(*arguments)
+
+        monkeypatch.setattr(really, "take", taken)
+    else:
+        monkeypatch.setattr(warmspare.retain.removal, before, meanwhile)
+    prune(old, "--keep-last", 2, "--yes")
+    assert not aside.exists() and points(old)[-1] == 4
+    assert not command("audit", "repository", "--repo", old.repo, "--deep").all("finding")
+    old.apply()
+    assert old.replica.read_bytes() == old.disk.read_bytes() != images[3]
 
 
 def test_the_configuration_says_of_whom(old: Rig, clock: Clockwork) -> None:

@@ -25,7 +25,10 @@ from warmspare.cli.completion.bash_line import typed
 from warmspare.cli.completion.candidates import candidates
 from warmspare.cli.completion.local_names import LocalNames
 from warmspare.cli.main import run
-from warmspare.model.ids import VmId, vm_key
+from warmspare.model.ids import PointId, VmId, vm_key
+from warmspare.state.local_files import write_record
+from warmspare.state.replica_record import ReplicaPlace, ReplicaRecord
+from warmspare.sync.local.state_record import StateRecord
 
 SHARE = PROJECT / "share"
 BREAKS = " \t\n\"'@><=;|&(:"
@@ -62,8 +65,7 @@ def remember(state: Path, vm: str, sequence: int = 3, uri: str = "/srv/repo") ->
     """As a sync leaves it."""
     folder = state / vm_key(VmId(vm)) / REPOSITORY
     folder.mkdir(parents=True)
-    record = {"repository": REPOSITORY, "uri": uri, "vm": vm, "sequence": sequence, "sha256": SHA256}
-    (folder / "state.json").write_text(json.dumps(record))
+    write_record(folder / "state.json", StateRecord(REPOSITORY, uri, VmId(vm), sequence, SHA256), "state")
 
 
 @pytest.fixture
@@ -130,10 +132,9 @@ def test_VMs_and_points_are_what_this_host_knows(state: Path, tmp_path: Path) ->
     assert len(offered("apply", "--vm", "db", "--at", "")) == 21
     assert offered("sync", "--state", str(tmp_path / "other"), "--vm", "") == []
     assert offered("points", "--repo", "/other", "--vm", "") == []
-    replica = tmp_path / "disk.raw.warmspare"
-    replica.mkdir()
-    record = {"uri": "/x", "vm": "far", "at": {"sequence": 9, "sha256": SHA256}}
-    (replica / "replica.json").write_text(json.dumps(record))
+    replica = ReplicaPlace(tmp_path / "disk.raw", 0, None)
+    replica.state.mkdir()
+    write_record(replica.record_path, ReplicaRecord(1, REPOSITORY, "/x", VmId("far"), PointId(9, SHA256)), "state")
     assert "far" in offered("audit", "replica", "--replica", str(tmp_path / "disk.raw"), "--vm", "")
     held = ("audit", "replica", "--replica", str(tmp_path / "disk.raw"), "--vm", "far", "--at", "")
     assert offered(*held)[:2] == ["latest", "9-abcdef01"]
@@ -145,7 +146,7 @@ def test_VMs_and_points_are_what_this_host_knows(state: Path, tmp_path: Path) ->
 def test_what_can_not_be_read_is_passed_over(data: bytes, state: Path, tmp_path: Path) -> None:
     remember(state, "good")
     (state / "bad" / REPOSITORY).mkdir(parents=True)
-    (state / "bad" / REPOSITORY / "state.json").write_bytes(data)
+    (state / "bad" / REPOSITORY / "state.json").write_bytes(b"0" * 16 + b"\n" + data)
     os.mkfifo(state / "bad" / "fifo")
     (state / "bad" / "e").mkdir()
     os.mkfifo(state / "bad" / "e" / "state.json")
@@ -166,7 +167,7 @@ def test_names_that_act_are_not_told(state: Path) -> None:
     for sign in ("\n", "\x1b[2J", "\t", "\u202e", "\x7f"):
         folder = state / f"x{ord(sign[0])}" / REPOSITORY
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"vm": f"a{sign}b"}))
+        write_record(folder / "state.json", StateRecord(REPOSITORY, "/x", VmId(f"a{sign}b"), 1, SHA256), "state")
     assert told("bash", "warmspare points --vm ", BREAKS) == ["words", "good"]
     assert told("zsh", "points", "--vm", "") == ["words", "good", "good"]
     assert told("fish", "points", "--vm", "") == ["words", "good\t"]

@@ -14,7 +14,6 @@ from rigs.stores.vm_fleet import VmFleet, uuid_of
 from warmspare.cli.telling.point_lines import PointLines, line
 from warmspare.config.load import parse
 from warmspare.engine.wiring.fleet_expected import FleetExpected
-from warmspare.engine.wiring.kept_points import policy_of
 from warmspare.errors import ConfigError
 from warmspare.format.retained import hold
 from warmspare.format.retained.hold import Hold
@@ -156,16 +155,16 @@ def test_holds_without_end_keep_nobody_from_seeing_points(
 
 
 def test_whose_policy_it_is() -> None:
-    def of(text: str, vm: VmId = VM, name: str = "web") -> tuple[str, bool, int] | None:
+    def of(text: str, vm: VmId = VM, name: str = "web") -> int | None:
         settings = parse(BASE + text, Path("f.toml"))
-        found = policy_of(FleetExpected.of(settings, "s3://example/x/", None), vm, name)
-        return None if found is None else (found.name, found.sure, found.policy.keep_last)
+        found = FleetExpected.of(settings, "s3://example/x/", None).retention(vm, name)
+        return None if found is None else found.keep_last
 
-    assert of(f'[vm.a]\ninstance_uuid = "{VM}"\nkeep_last = 3\n[vm.b]\nname = "web"\nkeep_last = 4') == ("a", True, 3)
-    assert of('[vm.b]\npath = "/dc/vm/web"\nkeep_last = 4') == ("b", True, 4)
+    assert of(f'[vm.a]\ninstance_uuid = "{VM}"\nkeep_last = 3\n[vm.b]\nname = "web"\nkeep_last = 4') == 3
+    assert of('[vm.b]\npath = "/dc/vm/web"\nkeep_last = 4') == 4
     folders = '[vm.f]\nfolder = "/dc/vm/x"\nkeep_last = 5\n[vm.t]\ntag = "gold"\nkeep_last = '
-    assert of(folders + "5") == ("f", False, 5) and of(folders + "6") is None
-    assert of(folders + '6\n[vm.b]\nname = "web"') == ("b", True, 0)
+    assert of(folders + "5") == 5 and of(folders + "6") is None
+    assert of(folders + '6\n[vm.b]\nname = "web"') == 0
     assert of('[vm.b]\nname = "other"') is None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from warmspare.status.host_records import PLANS
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo
 from warmspare.sync.journal.journal import RunRecord
-from warmspare.sync.local.state_record import AdoptedRecord, StateRecord
+from warmspare.sync.local.state_record import ADOPTED_RECORD, STATE_RECORD, AdoptedRecord, StateRecord
 from warmspare.sync.planning.rolling_cursor import RollingCursor
 
 CONFIG = """\
@@ -393,14 +394,16 @@ def test_drills_of_this_host(tmp_path: Path, fleet: VmFleet) -> None:
     assert older and older.result == "failed", "the newest that can be read"
 
 
-def audit_report(tmp_path: Path, number: int, kind: str, vm: str, result: str, subject: str = "x") -> None:
+def audit_report(
+    tmp_path: Path, number: int, kind: str, vm: str, result: str, subject: str = "x", saw: Sequence[str] = ()
+) -> None:
     """As it is kept, of which status reads some fields."""
     folder = tmp_path / "state" / "audits"
     folder.mkdir(parents=True, exist_ok=True)
     report = {
         "format": 1, "number": number, "previous": "", "kind": kind, "vm": vm, "vm_name": vm, "repository_id": ID,
         "subject": subject, "ended": ago(1000.0 - number), "coverage_percent": 12.5, "result": result,
-        "findings": [{"kind": "wrong"}],
+        "findings": [{"kind": "wrong"}], "figures": {f"head of {each}": f"1 {'e' * 64}" for each in saw},
     }  # fmt: skip
     (folder / f"{number:08d}-{kind}-{vm_key(VmId(vm or 'all'))}.json").write_bytes(msgspec.json.encode(report))
 
@@ -420,7 +423,10 @@ def test_audits_of_this_host(tmp_path: Path, fleet: VmFleet) -> None:
     assert asked.of("vm 1").replica == 1 and asked.of("vm 0").replica is None
     assert asked.of("vm 2").next_step.endswith("--repo s3://example/x --repair")
     assert [one.vm_name for one in asked.told if one.attention] == ["vm 2", "vm 3"]
-    audit_report(tmp_path, 4, "repository", "", "clean")
+    audit_report(tmp_path, 4, "repository", "", "clean", saw=[uuid_of(number) for number in range(3)])
+    kinds = {one.vm_name: one.audit.kind if one.audit else None for one in status(tmp_path).told}
+    assert kinds == {"vm 0": "repository", "vm 1": "repository", "vm 2": "repository", "vm 3": "source"}
+    audit_report(tmp_path, 5, "repository", "", "findings")
     assert {one.audit.kind for one in status(tmp_path).told if one.audit} == {"repository"}
 
 
@@ -433,10 +439,35 @@ def test_local_state_that_can_not_be_read_stops_nothing(tmp_path: Path, fleet: V
         (state / name / "00000001-qemu-vm.json").mkdir()
     asked = status(tmp_path)
     assert asked.of("vm 0").state == "ok" and not asked.of("vm 0").drill
-    assert {Path(one.path).name for one in asked.events if isinstance(one, StateUnreadable)} == {
-        "drill-records",
-        "audits",
-    }
+    told = [Path(one.path) for one in asked.events if isinstance(one, StateUnreadable)]
+    assert sorted(path.parent.name for path in told) == ["audits", "drill-records"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link", "torn"])
+def test_one_bad_file_takes_nobody_elses_place(tmp_path: Path, fleet: VmFleet, kind: str) -> None:
+    """What this host knows of the others counts: of a VM that was rolled back, for one."""
+    fleet.many(3)
+    state = tmp_path / "state"
+    for number, name in ((0, STATE_RECORD), (1, ADOPTED_RECORD)):
+        path = state / vm_key(VmId(uuid_of(number))) / ID / name
+        path.parent.mkdir(parents=True)
+        if kind == "folder":
+            path.mkdir()
+        elif kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "link":
+            path.symlink_to("nowhere")
+        else:
+            path.write_text("torn")
+    seen = StateRecord(ID, "s3://example/x", VmId(uuid_of(2)), 9, "e" * 64)
+    write_record(state / vm_key(seen.vm) / ID / STATE_RECORD, seen, STATE_DIRECTORY)
+    for number, of in ((1, uuid_of(0)), (2, uuid_of(1))):
+        audit_report(tmp_path, number, "replica", of, "findings")
+    (state / "audits" / f"00000001-replica-{vm_key(VmId(uuid_of(0)))}.json").write_text("torn")
+    asked = status(tmp_path)
+    assert asked.of("vm 2").state != "ok" and asked.of("vm 1").audit and not asked.of("vm 0").audit
+    told = {Path(one.path).name for one in asked.events if isinstance(one, StateUnreadable)}
+    assert told == {STATE_RECORD, ADOPTED_RECORD, f"00000001-replica-{vm_key(VmId(uuid_of(0)))}.json"}
 
 
 def test_the_table_says_what_is_not_known_here(tmp_path: Path, fleet: VmFleet) -> None:

@@ -112,6 +112,7 @@ def test_a_document_that_is_interrupted_is_whole(rig: Rig) -> None:
 def test_quiet_tells_what_matters_and_what_was_asked_for(rig: Rig) -> None:
     assert told(*sync(rig), "-q") == (0, "", "")
     assert told("points", "-r", rig.repo, "--quiet") == told("points", "-r", rig.repo)
+    assert "vm" in told("status", "-r", rig.repo, "-q")[1]
     assert told("apply", "-r", rig.repo, "--vm", "vm", "--to", rig.replica, "-q") == (0, "", "")
     assert told("-q", "audit", "replica", "-r", rig.repo, "--vm", "vm", "--replica", rig.replica) == (0, "", "")
     with rig.replica.open("r+b") as file:
@@ -164,6 +165,13 @@ def test_what_follows_has_no_document() -> None:
     with pytest.raises(ConfigError, match="jsonl"):
         chosen_tone("json", json=False, quiet=False, verbose=False, endless=True)
     assert chosen_tone("jsonl", json=True, quiet=True, verbose=False, endless=True) == Tone("jsonl", quiet=True)
+
+
+def test_of_two_vms_or_points_none_is_dropped() -> None:
+    for words in (["--vm", "a", "--vm", "b"], ["--at=1", "--vm", "a", "--at", "2"]):
+        code, out, err = told("points", "-r", "/none", *words)
+        assert code == 2 and "is given twice, and takes one value" in err and not out
+    assert "twice" not in told("points", "-r", "/other", "-r", "/none", "--vm", "a", "--vm", "a")[2]
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,21 @@ class _LineParser(argparse.ArgumentParser):
         raise ConfigError(message, hint=SEE_HELP)
 
 
+class _Once(argparse.Action):
+    """Of two VMs or restore points none is dropped silently; of all else the last one counts, as everywhere."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if getattr(namespace, self.dest) not in (None, values):
+            raise ConfigError(f"{option_string} is given twice, and takes one value", hint=SEE_HELP)
+        setattr(namespace, self.dest, values)
+
+
+def _action(field: OptionField) -> Any:
+    if field.many:
+        return "append"
+    return _Once if field.option.complete in ("vm", "point") else "store"
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Flags and their value once, however many flags there are."""
 
@@ -126,7 +141,7 @@ def _parser_of(name: str, about: str, fields: Sequence[OptionField]) -> argparse
         elif not option.flags:
             how |= {"metavar": option.metavar, "nargs": "*" if field.many else None if field.required else "?"}
         else:
-            how |= {"metavar": option.metavar or "VALUE", "action": "append" if field.many else "store"}
+            how |= {"metavar": option.metavar or "VALUE", "action": _action(field)}
         if option.flags:
             how["dest"] = field.name
         parser.add_argument(*(option.flags or (field.name,)), **how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from warmspare.config import retention_settings
 from warmspare.config.retention_settings import RetentionSettings
 from warmspare.errors import ConfigError
+from warmspare.retain.policy import RetentionPolicy
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -32,6 +34,11 @@ class RetentionRules(msgspec.Struct, frozen=True, kw_only=True):
     def over(self, base: RetentionSettings) -> RetentionSettings:
         """What is said here, and what stands there of all else. ConfigError."""
         return retention_settings.take(_Said(self), base)
+
+
+def policy_by(settings: RetentionSettings) -> RetentionPolicy:
+    """The policy that these settings name."""
+    return RetentionPolicy(**asdict(settings))
 
 
 class _Said:

@@ -1,4 +1,5 @@
-"""Moments as people name them: a date, a time, so long ago; refuses to guess which of two is meant."""
+"""Moments as records write them and as people name them (a date, a time, so long ago); refuses to guess which of two is
+meant."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ _AGO = re.compile(rf"((?: ?[0-9]{{1,9}} ?{_UNIT})+)(?: ago)?")
 _SPAN = re.compile(rf"([0-9]{{1,9}}) ?({_UNIT})")
 _DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}|today|yesterday)(?:[T ](.+))?", re.IGNORECASE)
 _CLOCK = re.compile(r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?) ?(Z|[+-][0-9]{2}:?[0-9]{2})?", re.IGNORECASE)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END_OF_DAY = datetime.time(23, 59, 59, 999999)
+
+
+def moment_text(moment_s: float) -> str:
+    """RFC 3339 in UTC, whole seconds, as records and events have it. OverflowError for what no calendar has."""
+    moment = _EPOCH + datetime.timedelta(seconds=moment_s)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def named_moment(text: str, now_s: float, zone: datetime.tzinfo | None = None) -> float | None:

@@ -7,7 +7,6 @@ Owns the refusal of forks, gaps and rollbacks (architecture.md, invariant 2). Wr
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
 import time
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from warmspare.format import repofile, restore_point
 from warmspare.format.repofile import RepositoryRecord
 from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key, vm_of
-from warmspare.model.named_moment import named_moment
+from warmspare.model.named_moment import moment_text, named_moment
 from warmspare.store import layout
 from warmspare.store.contract import ObjectInfo, Store
 
@@ -46,7 +45,7 @@ def parent_of(point: Point) -> PointId | None:
 
 def now_text() -> str:
     """The time now, RFC 3339 in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment_text(time.time())
 
 
 class Repository:

@@ -21,7 +21,7 @@ AT_ONCE = 16
 
 
 class NeededObjects:
-    """Keys that are needed. packs: with their sizes, where they came by a manifest."""
+    """Keys that are needed."""
 
     def __init__(self, repository: Repository, found: VmStanding, scratch: Path) -> None:
         self._repository, self._found, self._scratch = repository, found, scratch
@@ -31,7 +31,7 @@ class NeededObjects:
 
     async def gather(self) -> set[str]:
         """All of them. IntegrityError where a manifest is missing or damaged; StoreError."""
-        await self._of_points()
+        self._of_points()
         for one in self._found.in_use:
             self.keys.add(layout.retention_key(self._key, one.record.generation))
             for fold in one.record.folds:
@@ -40,22 +40,16 @@ class NeededObjects:
         await side_by_side(self._packs, list(self._manifests.values()), AT_ONCE)
         return self.keys
 
-    async def _of_points(self) -> None:
+    def _of_points(self) -> None:
         by_all = self._found.by_all
-        stays = [number for number in self._found.points if by_all is None or not by_all.dropped(number)]
-
-        async def name(number: int) -> None:
-            point = await self._repository.load(self._found.vm, number)
-            folded = by_all is not None and by_all.of_target(number) is not None
+        for number, point in self._found.points.items():
+            if by_all is not None and by_all.dropped(number):
+                continue
             self.keys.add(layout.point_key(self._key, number))
-            for disk in point.record.disks:
-                if disk.checkpoint:
-                    self.keys.add(disk.checkpoint.table.key)
-                if not folded:
-                    self.keys.add(disk.manifest.key)
-                    self._manifests[disk.manifest.key] = disk.manifest
-
-        await side_by_side(name, stays, AT_ONCE)
+            self.keys.update(point.tables)
+            if by_all is None or by_all.of_target(number) is None:  # a fold's manifest goes instead, for everybody
+                self.keys.update(ref.key for ref in point.manifests)
+                self._manifests.update({ref.key: ref for ref in point.manifests})
 
     async def _packs(self, ref: ObjectRef) -> None:
         what = f"the manifest {ref.key}"

@@ -107,7 +107,7 @@ def uses(manifest: ManifestReader, made_of: Sequence[ManifestReader]) -> list[Pa
 
 
 def _frames_of(manifest: ManifestReader) -> tuple[U64, U64, U64]:
-    """(name, size, how many pages are named) of each frame, by name."""
+    """(name, size, how many pages are named) of each frame of which any is, by name."""
     parts = [(np.empty(0, np.uint64),) * 3]
     for chunk in manifest.chunks():
         records, frames = chunk.records, chunk.frames
@@ -117,6 +117,7 @@ def _frames_of(manifest: ManifestReader) -> tuple[U64, U64, U64]:
         )
         parts.append((names_of(frames.pack, frames.offset), frames.size.astype(np.uint64), pages.astype(np.uint64)))
     names, sizes, pages = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names, sizes, pages = names[pages > 0], sizes[pages > 0], pages[pages > 0]
     name, first, place = np.unique(names, return_index=True, return_inverse=True)
     return name, sizes[first], np.bincount(place, weights=pages, minlength=name.size).astype(np.uint64)
 
@@ -259,18 +260,17 @@ def rewritten(
 
 
 def _once(chunk: Chunk) -> Chunk:
-    """With each frame listed once, where several were put together."""
+    """With each frame that is used listed once, where several were put together."""
     frames, records = chunk.frames, chunk.records
-    _, first, place = np.unique(names_of(frames.pack, frames.offset), return_index=True, return_inverse=True)
-    if first.size == len(frames):
-        return chunk
+    carries = records.frame != NO_FRAME
+    of = records.frame[carries].astype(np.intp)
+    _, first, place = np.unique(names_of(frames.pack, frames.offset)[of], return_index=True, return_inverse=True)
     order = np.argsort(first)
     number = np.empty(first.size, dtype=np.uint16)
     number[order] = np.arange(first.size, dtype=np.uint16)
-    carries = records.frame != NO_FRAME
     renumbered = records.frame.astype(np.uint16)
-    renumbered[carries] = number[place[records.frame[carries].astype(np.intp)]]
-    return replace(chunk, frames=frames.take(first[order]), records=replace(records, frame=renumbered))
+    renumbered[carries] = number[place]
+    return replace(chunk, frames=frames.take(of[first[order]]), records=replace(records, frame=renumbered))
 
 
 def _prove(data: bytes, start: int, offsets: U64, sizes: U64, where: str) -> None:

@@ -7,10 +7,11 @@ and with its place in the chain; whoever goes by times keeps what is not believe
 from __future__ import annotations
 
 import bisect
-import datetime
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from warmspare.model.named_moment import moment_text
 
 AHEAD_S = 300.0  # by which a sender's clock may be ahead of the store's, or behind itself a point before
 BEHIND_S = 26 * 3600.0  # a record is made when its point is published; one that was sealed may wait for its store
@@ -52,7 +53,7 @@ def believed(told: Sequence[ToldTime], *, trust_created: bool = False) -> list[P
     for one, fit in zip(left, fits, strict=True):
         if not fit:
             why = good.against(one) or every.against(one) or "which is not in order"
-            doubts[one.sequence] = f"it says that it was made {_text(one.created_s)}, {why}"
+            doubts[one.sequence] = f"it says that it was made {moment_text(one.created_s)}, {why}"
     return [
         PointTime(one.sequence, None, doubts[one.sequence])
         if one.sequence in doubts
@@ -63,7 +64,7 @@ def believed(told: Sequence[ToldTime], *, trust_created: bool = False) -> list[P
 
 def _beside_the_store(one: ToldTime, trust_created: bool) -> str:
     """Why the store's time of the record speaks against its own; "" where it does not."""
-    said, had = _text(one.created_s), _text(one.stored_s)
+    said, had = moment_text(one.created_s), moment_text(one.stored_s)
     if not _OLDEST_S <= one.created_s <= _LATEST_S:
         return f"it says that it was made {said}"
     if one.created_s > one.stored_s + AHEAD_S:
@@ -127,10 +128,10 @@ class _Chain:
         """What one contradicts, as words that follow its own time; "" for nothing."""
         place = bisect.bisect_left(self._sequences, one.sequence)
         if place and (before := self._latest[place - 1]).created_s > one.created_s:
-            return f"and restore point {before.sequence} before it {_text(before.created_s)}"
+            return f"and restore point {before.sequence} before it {moment_text(before.created_s)}"
         place = bisect.bisect_right(self._sequences, one.sequence)
         if place < len(self._earliest) and (after := self._earliest[place]).created_s < one.created_s:
-            return f"and restore point {after.sequence} after it {_text(after.created_s)}"
+            return f"and restore point {after.sequence} after it {moment_text(after.created_s)}"
         return ""
 
 
@@ -140,9 +141,3 @@ def _later(one: ToldTime, other: ToldTime) -> ToldTime:
 
 def _earlier(one: ToldTime, other: ToldTime) -> ToldTime:
     return one if one.created_s < other.created_s else other
-
-
-def _text(seconds: float) -> str:
-    """RFC 3339 in UTC, as records have it."""
-    moment = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -7,10 +7,11 @@ newest one, for the newest so many such periods. Rules count by themselves: a po
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from warmspare.outside.time_zones import time_zone
+from warmspare.retain.point_times import PointTime, ToldTime, believed
 
 NEWEST = "newest"
 
@@ -69,6 +70,24 @@ class PastPoint:
     doubt: str = ""
     held: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+
+
+def past_points(
+    told: Mapping[int, ToldTime | None],
+    policy: RetentionPolicy,
+    held: Mapping[int, Sequence[str]],
+    needed: Mapping[int, Sequence[str]],
+) -> list[PastPoint]:
+    """The points of a VM that stand, as its policy judges them. All by sequence, told in their order; None: the record
+    can't be read."""
+    readable = [one for one in told.values() if one is not None]
+    times = {one.sequence: one for one in believed(readable, trust_created=policy.trust_created)}
+    past = []
+    for number in told:
+        time = times.get(number) or PointTime(number, None, "its record can't be read")
+        kept = tuple(held.get(number, ())), tuple(needed.get(number, ()))
+        past.append(PastPoint(number, time.moment_s, time.doubt, *kept))
+    return past
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ any more, what makes room is removed without one, unless somebody holds it.
 
 from __future__ import annotations
 
-import datetime
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from warmspare.audit.repository.contents import VmContents
 from warmspare.audit.repository.seen import KnownRepository
 from warmspare.errors import ConfigError, IntegrityError, NoRoomError, NotFoundError, first_of
 from warmspare.model.ids import VmId, VmKey, new_run, vm_key, vm_of
+from warmspare.model.named_moment import moment_text
 from warmspare.observe.events import Events
 from warmspare.observe.housekeeping import Housekeeping
 from warmspare.observe.kinds.repository_events import PruneFolds, PruneObject, PrunePoint, PruneRefused
@@ -139,6 +139,9 @@ class Prune:
     ) -> None:
         """which: the lease that is asked for; lease: None where there is none."""
         grace_s = self._policies.grace_s if self._policies else GRACE_S
+        # Listed before any record is read: where a run publishes meanwhile, what it put there is not older than the
+        # newest record that was listed, however long it took.
+        there = await inventories.take(self._store, key)
         needed: set[str] = set()
         found: VmStanding | None = None
         try:
@@ -161,7 +164,13 @@ class Prune:
             hint = "let XDG_STATE_HOME name a directory on a file system that has room, and run it again"
             raise NoRoomError(error.what, where=error.where, hint=hint) from error
         older_s = self._older_s if self._older_s is not None else grace_s if policy is not None else 7 * 86400.0
-        await self._clear(key, found, needed, await self._store.now() - older_s, which, lease)
+        for each in needed:
+            there.name(each)
+        limit_s = await self._store.now() - older_s
+        todo = self._unneeded(key, found, there, limit_s)
+        for at in range(0, len(todo), _BATCH):
+            await self._remove_all(key, todo[at : at + _BATCH], which, lease)
+        await self._end_uploads(key, there, limit_s, which, lease)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -178,8 +187,7 @@ class Prune:
         retainer = Retainer(self._repository, found, policy, self._policies.held)
         decided = await retainer.look(self._policies.staged)
         self._tell(decided)
-        now = datetime.datetime.fromtimestamp(await self._store.now(), datetime.UTC)
-        since = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+        since = moment_text(await self._store.now())
         priced = self._store.uri.startswith("s3://")
         folding = Folding(self._repository, found.vm, new_run(), itertools.count(), scratch, since, priced)
         if decided.goes:
@@ -221,53 +229,29 @@ class Prune:
 
     # what is not needed
 
-    async def _clear(
-        self,
-        key: VmKey,
-        found: VmStanding | None,
-        needed: set[str],
-        limit_s: float,
-        which: str,
-        lease: Lease | None,
-    ) -> None:
-        there = await inventories.take(self._store, key)
-        for each in needed:
-            there.name(each)
-        todo = [(each, size) for each, size in await self._let_go(key, found, needed, limit_s)]
-        taken = {each for each, _ in todo}
+    def _unneeded(
+        self, key: VmKey, found: VmStanding | None, there: VmContents, limit_s: float
+    ) -> list[tuple[str, int]]:
+        """What is to be removed, with sizes. Records first: what they name is of no use without them. there: without
+        what is needed."""
+        todo: list[tuple[str, int]] = []
+        if found is not None and found.by_all is not None:
+            dropped = [point for number, point in found.points.items() if found.by_all.dropped(number)]
+            todo += [(layout.point_key(key, point.id.sequence), point.bytes) for point in dropped]
+            old = [one for one in found.out_of_use if one.modified_s < limit_s]
+            todo += [(layout.retention_key(key, one.record.generation), one.bytes) for one in old]
         published = {point.run for point in found.points.values()} if found else set()
+        folding = found is not None and bool(found.records)
         for each, modified_s, size in there.left():
-            if each in taken or each in needed:
-                continue
             # The last record has its time from the same clock; without one no sequence is taken, so all stays. A run
-            # that has published is over.
+            # that has published is over; and what stood for points and does not any more is out of use by its age.
             over = modified_s + CLOCK_GRAIN_S < there.newest_s or each.split("/")[-2] in published
+            over = over or (folding and each in there.folded)
             if modified_s < limit_s and over:
                 todo.append((each, size))
             else:
                 self._done.kept += 1
-        for at in range(0, len(todo), _BATCH):
-            await self._remove_all(key, todo[at : at + _BATCH], which, lease)
-        await self._end_uploads(key, there, limit_s, which, lease)
-
-    async def _let_go(
-        self, key: VmKey, found: VmStanding | None, needed: set[str], limit_s: float
-    ) -> list[tuple[str, int]]:
-        """Records of points that were let go, what stood for points and does not any more, with sizes. Records first:
-        what they name is of no use without them."""
-        if found is None or not found.records:
-            return []
-        out = []
-        by_all = found.by_all
-        for number in found.points:
-            if by_all is not None and by_all.dropped(number):
-                info = await self._store.head(layout.point_key(key, number))
-                out += [(info.key, info.bytes)] if info is not None else []
-        for prefix in (layout.retention_prefix(key), layout.folds_prefix(key)):
-            async for info in self._store.list(prefix):
-                if info.key not in needed and info.modified_s < limit_s:
-                    out.append((info.key, info.bytes))
-        return out
+        return todo
 
     async def _remove_all(self, vm: VmKey, batch: list[tuple[str, int]], which: str, lease: Lease | None) -> None:
         left: set[str] = set()

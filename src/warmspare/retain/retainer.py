@@ -16,8 +16,8 @@ from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import read_journal
 from warmspare.repository.history import retained
 from warmspare.retain.folding import Folding
-from warmspare.retain.point_times import ToldTime, believed
-from warmspare.retain.policy import PastPoint, RetentionPlan, RetentionPolicy, plan
+from warmspare.retain.point_times import ToldTime
+from warmspare.retain.policy import RetentionPlan, RetentionPolicy, past_points, plan
 from warmspare.retain.vm_standing import StandingPoint, VmStanding
 
 Staged = Callable[[Repository, VmId], Awaitable[Sequence[PointId]]]
@@ -54,20 +54,10 @@ class Retainer:
         points = found.kept
         held = await self._held(self._repository, vm)
         refusal, needed = await self._needed(staged)
-        told = [ToldTime(point.id.sequence, point.created_s, point.stored_s) for point in points]
-        times = believed(told, trust_created=self._policy.trust_created)
-        past = [
-            PastPoint(
-                time.sequence,
-                time.moment_s,
-                time.doubt,
-                tuple(held.get(time.sequence, ())),
-                tuple(needed.get(time.sequence, ())),
-            )
-            for time in times
-        ]
+        told = {point.id.sequence: ToldTime(point.id.sequence, point.created_s, point.stored_s) for point in points}
+        past = past_points(told, self._policy, held, needed)
         decided = plan(past, self._policy)
-        doubts = {time.sequence: time.doubt for time in times if time.moment_s is None}
+        doubts = {point.sequence: point.doubt for point in past if point.moment_s is None}
         by_sequence = {point.id.sequence: point for point in points}
         return VmRetention(vm, by_sequence, decided, refusal or decided.refusal, doubts)
 

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from warmspare.errors import IntegrityError, NotFoundError
+from warmspare.format.restore_point import ObjectRef
 from warmspare.format.retained.retention import Retention, StoredRetention
 from warmspare.model.ids import PointId, RunId, VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.history import retained
 from warmspare.repository.history.steps import recall
 from warmspare.side_by_side import side_by_side
+from warmspare.store.contract import ObjectInfo
 
 AT_ONCE = 32
 _HINT = "run `warmspare audit repository`, and mend what it finds first"
@@ -31,15 +33,17 @@ class UnsureError(IntegrityError):
 
 @dataclass(frozen=True, slots=True)
 class StandingPoint:
-    """A record that is there. created: as it says; stored_s: since when the store has it, Unix seconds. sent_bytes: by
-    its sync. run: that."""
+    """A record that is there. created: as it says; run: whose sync made it; manifests, tables: that it names. stored_s:
+    since when the store has it, Unix seconds; bytes: how long it is."""
 
     id: PointId
     parent: str | None
     created: str
-    stored_s: float
-    sent_bytes: int
     run: RunId
+    manifests: Sequence[ObjectRef]
+    tables: Sequence[str]
+    stored_s: float
+    bytes: int
 
     @property
     def created_s(self) -> float:
@@ -66,6 +70,11 @@ class VmStanding:
         return self.records[self.settled - 1].record if self.settled else None
 
     @property
+    def out_of_use(self) -> Sequence[StoredRetention]:
+        """The records that nobody goes by any more."""
+        return self.records[: max(self.settled - 1, 0)]
+
+    @property
     def in_use(self) -> Sequence[StoredRetention]:
         """The records that somebody may go by."""
         return self.records[max(self.settled - 1, 0) :]
@@ -85,15 +94,19 @@ async def standing(repository: Repository, vm: VmId, grace_s: float) -> VmStandi
     """All of it, and that the kept points are one chain. IntegrityError where that can't be told."""
     listed = await repository.listed(vm)
 
-    async def read(one: tuple[int, float]) -> StandingPoint | None:
+    async def read(one: tuple[int, ObjectInfo]) -> StandingPoint | None:
+        number, info = one
         try:
-            point = await repository.load(vm, one[0])
+            point = await repository.load(vm, number)
         except NotFoundError:
             return None  # removed since it was listed, by another who lets points go
         record = point.record
-        return StandingPoint(point.id, record.parent, record.created, one[1], record.bytes_sent, record.run)
+        manifests = tuple(disk.manifest for disk in record.disks)
+        tables = tuple(disk.checkpoint.table.key for disk in record.disks if disk.checkpoint)
+        about = (record.parent, record.created, record.run)
+        return StandingPoint(point.id, *about, manifests, tables, info.modified_s, info.bytes)
 
-    points = await side_by_side(read, [(number, info.modified_s) for number, info in listed], AT_ONCE)
+    points = await side_by_side(read, listed, AT_ONCE)
     records = await _records(repository, vm)
     found = VmStanding(
         vm,

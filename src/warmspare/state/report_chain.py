@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError, by_hand
+from warmspare.errors import ConfigError, FormatError, LeaseError, StoreError, WarmspareError, by_hand
 from warmspare.model.keyparts import encode_name
 from warmspare.outside import records
 from warmspare.outside.records import UnfitError
@@ -190,16 +190,21 @@ class Reports(Generic[R]):
             with contextlib.suppress(FormatError):
                 yield self._load(name)
 
-    def newest_of_each(self, several: int) -> Iterator[KeptReport[R]]:
+    def newest_of_each(self, several: int, unread: Callable[[WarmspareError], None]) -> Iterator[KeptReport[R]]:
         """The newest of each kind and VM that can be read, newest first; of those that are of several VMs as many as
-        `several`. None without a directory. StoreError."""
+        `several`. unread: is told of each that can't be. None without a directory. StoreError."""
         taken: Counter[str] = Counter()
         for name in reversed(self._names() if self.directory.is_dir() else []):
             _, _, subject = name.partition("-")
-            if taken[subject] < (several if subject.endswith(f"-{_SEVERAL}.json") else 1):
-                with contextlib.suppress(FormatError):
-                    yield self._load(name)
-                    taken[subject] += 1
+            if taken[subject] >= (several if subject.endswith(f"-{_SEVERAL}.json") else 1):
+                continue
+            try:
+                found = self._load(name)
+            except (FormatError, StoreError) as error:
+                unread(error)
+            else:
+                yield found
+                taken[subject] += 1
 
     def _walk(self, head: str | None, take: Callable[[KeptReport[R]], object]) -> Verified[R]:
         if not self.directory.is_dir():

@@ -8,12 +8,12 @@ What another host has drilled, audited or sent is not known here. A record that 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmspare.errors import StoreError
+from warmspare.errors import StoreError, WarmspareError
 from warmspare.model.ids import PointId, VmId, VmKey
 from warmspare.model.units import SPAN_BYTES
 from warmspare.observe.events import Events
@@ -80,9 +80,11 @@ class HostRecords:
         return max(kept, key=lambda one: one.began, default=None)
 
     def audit(self, vm: VmId, name: str) -> AuditSummary | None:
-        """The same: its own, or one of all."""
+        """The same: its own, or one of all that saw it."""
         kept = [self.audits[key] for key in (vm, name) if key in self.audits]
-        return max([*kept, *([self.of_all] if self.of_all else [])], key=lambda one: one.ended, default=None)
+        if self.of_all is not None and self.of_all.saw(vm):
+            kept.append(self.of_all)
+        return max(kept, key=lambda one: one.ended, default=None)
 
 
 def records_of(places: RecordPlaces, repository: str, events: Events) -> HostRecords:
@@ -90,17 +92,25 @@ def records_of(places: RecordPlaces, repository: str, events: Events) -> HostRec
     found = HostRecords()
     for root in places.senders:
         with _told(root, events):
-            for path in sorted(root.glob(f"*/{repository}/{STATE_RECORD}")):
-                record = read_record(path, StateRecord, STATE_DIRECTORY, events)
-                if record is not None and record.repository == repository:
-                    found.senders[record.vm] = _notes(record, path.parent, events)
-            for path in sorted(root.glob(f"*/{repository}/{ADOPTED_RECORD}")):
-                adopted = read_record(path, AdoptedRecord, STATE_DIRECTORY, events)
-                if adopted is not None:
-                    found.adopted[VmKey(path.parent.parent.name)] = adopted.chain
+            _take_senders(found, root, repository, events)
     _take_drills(found, places.drills, repository, events)
     _take_audits(found, places.audits, repository, events)
     return found
+
+
+def _take_senders(found: HostRecords, root: Path, repository: str, events: Events) -> None:
+    """Each for itself: whoever can't be read takes nobody else's place."""
+    for folder in sorted(root.glob(f"*/{repository}")):
+        path = folder / STATE_RECORD
+        with _told(path, events):
+            record = read_record(path, StateRecord, STATE_DIRECTORY, events)
+            if record is not None and record.repository == repository:
+                found.senders[record.vm] = _notes(record, folder, events)
+        path = folder / ADOPTED_RECORD
+        with _told(path, events):
+            adopted = read_record(path, AdoptedRecord, STATE_DIRECTORY, events)
+            if adopted is not None:
+                found.adopted[VmKey(folder.parent.name)] = adopted.chain
 
 
 def _notes(record: StateRecord, folder: Path, events: Events) -> SenderNotes:
@@ -122,7 +132,7 @@ def _take_drills(found: HostRecords, directory: Path, repository: str, events: E
             return
         from warmspare.recover.drills import drill_record
 
-        for kept in drill_record.of(directory).newest_of_each(PLANS):
+        for kept in drill_record.of(directory).newest_of_each(PLANS, _teller(events)):
             for step in kept.report.steps if kept.report.repository_id in ("", repository) else []:
                 found.drills.setdefault(step.vm, KeptDrill(kept.report.kind, kept.report.began, step))
 
@@ -133,7 +143,7 @@ def _take_audits(found: HostRecords, directory: Path, repository: str, events: E
             return
         from warmspare.audit.reports.audit_summary import summaries
 
-        for report in (kept.report for kept in summaries(directory).newest_of_each(PLANS)):
+        for report in (kept.report for kept in summaries(directory).newest_of_each(PLANS, _teller(events))):
             if report.repository_id != repository:
                 continue
             if not report.vm:
@@ -154,6 +164,10 @@ def _take_replica(found: HostRecords, report: AuditSummary, events: Events) -> N
         replica = ReplicaPlace(target, mode, None).read() if mode else None
         if replica is not None and replica.vm == report.vm and replica.at is not None:
             found.replicas[report.vm] = replica.at
+
+
+def _teller(events: Events) -> Callable[[WarmspareError], None]:
+    return lambda error: events.emit_once(StateUnreadable(path=error.where, message=error.what))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ this host came to leaves the state as it is, and needs somebody all the same.
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from warmspare.format.index_shard import IndexEntry
 from warmspare.model.ids import VmKey, vm_key
+from warmspare.model.named_moment import moment_text
 from warmspare.observe.kinds.repository_events import (
     LastAudit,
     LastDrill,
@@ -207,7 +207,6 @@ def _rolling(sender: SenderNotes | None, newest: IndexEntry | None) -> RollingCo
         return None
     covered = None
     if sender.covered_s:
-        moment = datetime.datetime.fromtimestamp(sender.covered_s, datetime.UTC)
-        covered = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+        covered = moment_text(sender.covered_s)
     percent = 100.0 * sender.round_bytes / newest.disk_bytes if newest.disk_bytes else 100.0
     return RollingCoverage(covered=covered, round_percent=round(min(percent, 100.0), 1))

@@ -58,6 +58,11 @@ def open_store(
         raise ConfigError("the repository's URI is empty or not text", hint=_FORMS)
     scheme = _SCHEME.match(uri)
     if scheme is None:
+        if ":" in uri.partition("/")[0]:  # not quoted: what stands after the colon may be a secret
+            raise ConfigError(
+                "what stands before the first slash has a colon, as a bucket or another host has elsewhere",
+                hint=f"{_FORMS}; ./NAME:REST is a folder of such a name",
+            )
         return _directory(os.path.abspath(uri), uri, concurrency)  # noqa: PTH100 (no I/O, lexical)
     if scheme[0] == "s3:" and uri.startswith("s3://"):
         bucket, prefix = _split_s3(uri)

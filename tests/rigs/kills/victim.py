@@ -109,12 +109,13 @@ STAGES: dict[Any, tuple[str, ...]] = {
     warmspare.apply.point_apply.PointApply: ("_prepare", "_disk"),
     warmspare.apply.merge.Merge: ("run", "_chunk", "_punch", "_range", "_apply"),
     warmspare.apply.merge: ("apply_frame", "apply_zeroed"),
-    warmspare.apply.block_repair.BlockRepair: ("repair", "_write"),
+    warmspare.apply.block_repair.BlockRepair: ("repair",),
+    warmspare.apply.block_repair: ("write_block",),
     warmspare.repository.blocks.chain_blocks.ChainBlocks: ("gather", "_load"),
     warmspare.retain.folding.Folding: ("fold", "_disk", "_descent"),
     warmspare.retain.pack_rewrite.PackRewrite: ("copy",),
     warmspare.retain.retainer.Retainer: ("look", "_write"),
-    warmspare.retain.removal.Prune: ("_retain", "_clear", "_remove_all"),
+    warmspare.retain.removal.Prune: ("_retain", "_unneeded", "_remove_all"),
 }
 SYSTEM = ("fsync", "fdatasync", "ftruncate", "pwrite", "write", "link", "rename", "replace", "unlink")
 NATIVE: dict[Any, str] = {sparse: "apply_records", holes: "punch"}

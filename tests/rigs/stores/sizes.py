@@ -47,7 +47,7 @@ def sizes_of(store: MemoryStore, vm: VmId) -> Sizes:
     for key, (data, _) in store.objects.items():
         if key.endswith(".manifest"):
             reader = ManifestReader(lambda at, count, data=data: data[at : at + count], len(data), key)  # type: ignore[misc]
-            for pack, offset, pages in _named(reader):
+            for pack, offset, pages in frames_named(reader):
                 named.setdefault((layout.pack_key(vm_key(vm), reader.packs[pack].id), offset), set()).update(pages)
     frames = needed = live = 0
     for (pack_key, offset), pages in named.items():
@@ -59,7 +59,7 @@ def sizes_of(store: MemoryStore, vm: VmId) -> Sizes:
     return Sizes(len(store.objects), dict(kinds), frames, needed, live)
 
 
-def _named(reader: ManifestReader) -> Iterator[tuple[int, int, list[int]]]:
+def frames_named(reader: ManifestReader) -> Iterator[tuple[int, int, list[int]]]:
     """(index of the pack, offset of the frame, pages that are named of it)."""
     for chunk in reader.chunks():
         records = chunk.records

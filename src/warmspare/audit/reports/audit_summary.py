@@ -10,10 +10,12 @@ from typing import Annotated, Final, Literal, NoReturn
 
 import msgspec
 
+from warmspare.model.ids import VmId
 from warmspare.outside.records import Line, Sha256OrNone
 from warmspare.state.report_chain import MOST_REPORTS, Form, Reports, decoded
 
 FORMAT = 1
+HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 MAX_REPORT_BYTES = 16 << 20  # as text of any letters it takes ten times as much
 
 AuditKind = Literal["replica", "repository", "source", "rolling"]
@@ -32,6 +34,12 @@ class AuditSummary(msgspec.Struct, frozen=True):
     ended: Line
     coverage_percent: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
     result: Literal["clean", "findings"]
+    figures: dict[str, int | float | str] = {}
+
+    def saw(self, vm: VmId) -> bool:
+        """Whether an audit of a whole repository came to this VM. Where it has findings, it may have been one of them
+        that kept it from doing so."""
+        return self.result == "findings" or f"{HEAD}{vm}" in self.figures
 
 
 def summary(data: bytes, where: str) -> AuditSummary:

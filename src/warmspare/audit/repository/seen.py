@@ -13,7 +13,7 @@ import msgspec
 
 from warmspare.audit.reports import archive
 from warmspare.audit.reports import report as reports
-from warmspare.audit.reports.audit_summary import MAX_REPORT_BYTES
+from warmspare.audit.reports.audit_summary import HEAD, MAX_REPORT_BYTES
 from warmspare.audit.reports.report import AuditReport
 from warmspare.errors import ConfigError, FormatError
 from warmspare.model.ids import PointId, VmId
@@ -21,7 +21,6 @@ from warmspare.outside.records import Hex32, SequenceOrNone, Sha256OrNone, Unfit
 from warmspare.outside.regular_files import open_file
 from warmspare.state.local_files import local_io, parse_record
 
-HEAD = "head of "  # what the figure that notes a VM's newest point begins with
 OWN_RECORD = "SHA-256 of repository.json"
 _SEEN = re.compile(r"([1-9][0-9]{0,9}) ([0-9a-f]{64})")
 

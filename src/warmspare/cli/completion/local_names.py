@@ -54,7 +54,8 @@ class LocalNames:
         """A VM, and a point where one is known; of senders, and of the replica."""
         for path in self._files():
             try:
-                record = json.loads(read_regular(path, _RECORD_BYTES))
+                # Its first line is a checksum, which is not worth a library's import to who offers names.
+                record = json.loads(read_regular(path, _RECORD_BYTES).partition(b"\n")[2])
             except (OSError, ValueError, RecursionError):
                 continue
             if not isinstance(record, dict) or not isinstance(record.get("vm"), str):

@@ -15,6 +15,7 @@ from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.drill_events import Drill, DrillsDone, DrillTrend, RecordWrong
 from warmspare.observe.kinds.looking_events import CheckDone
+from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
     from warmspare.recover.disks.open_disk import Held
@@ -98,14 +99,15 @@ def passed(verdict: DrillVerdict, evidence: Path) -> DrillEnd:
     return DrillEnd(verdict, evidence)
 
 
-class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
+class DrillRequest(Request[DrillEnd | WouldDone], frozen=True, kw_only=True):
     """Boot a VM alone in QEMU, and judge whether it comes up: an overlay of its replica, or of a restore point without
     one.
 
     expect: a text that must come on the serial port. agent: QEMU's guest agent must answer. timeout_s: how long a boot
     may take. evidence: a new folder for the evidence; None: below the state's. records: where drills are recorded, in a
     chain; None: with the state. firmware, controller, memory_mib: of the machine, instead of the VM's. hashed: read and
-    hash the whole replica before and after, too. BootError where it does not come up.
+    hash the whole replica before and after, too. dry_run: say what would be booted. BootError where it does not come
+    up.
     """
 
     disks: DisksChoice
@@ -119,13 +121,15 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
     controller: str | None = None
     memory_mib: int | None = None
     hashed: bool = False
+    dry_run: bool = False
 
     def located(self, run: RunContext) -> DrillRequest:
         return replace(self, disks=self.disks.located(run))
 
-    async def perform(self, run: RunContext) -> DrillEnd:
+    async def perform(self, run: RunContext) -> DrillEnd | WouldDone:
         import dataclasses
 
+        from warmspare.engine.wiring.dry_run import would
         from warmspare.engine.wiring.readable_disks import with_disks
         from warmspare.engine.wiring.rehearsing import EvidencePlace
         from warmspare.recover.drills.qemu import hardware
@@ -142,18 +146,32 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
         rules = Rules(self.expect, self.agent, self.timeout_s, self.hashed)
         place = EvidencePlace(self.evidence, run.host, alone=True)
 
+        async def chosen(held: Held, of: Origin) -> tuple[Origin, hardware.Hardware]:
+            of = dataclasses.replace(of, boots=self.boot_disk)
+            first = of.ordered(held.disks)[0]
+            machine = hardware.choose(
+                of.hardware,
+                self.firmware or await made_for(first),
+                len(held.disks),
+                firmware=self.firmware,
+                controller=self.controller,
+                memory_mib=self.memory_mib,
+            )
+            return of, machine
+
+        if self.dry_run:
+
+            async def looked(held: Held, of: Origin) -> str:
+                of, machine = await chosen(held, of)
+                what = f"{of.vm_name!r} at restore point {held.point.label}"
+                return f"boot {what} alone in QEMU with {machine.words}, and end it"
+
+            place.demand()
+            return would(run, [await with_disks(self.disks, run, looked)], self.disks.vm)
+
         async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
             async def drilled(held: Held, of: Origin) -> tuple[DrillVerdict, Path]:
-                of = dataclasses.replace(of, boots=self.boot_disk)
-                first = of.ordered(held.disks)[0]
-                machine = hardware.choose(
-                    of.hardware,
-                    self.firmware or await made_for(first),
-                    len(held.disks),
-                    firmware=self.firmware,
-                    controller=self.controller,
-                    memory_mib=self.memory_mib,
-                )
+                of, machine = await chosen(held, of)
                 folder = place(of.vm)
                 return await drill(held, of, machine, rules, folder, run.events, turn), folder
 
@@ -165,11 +183,11 @@ class DrillRequest(Request[DrillEnd], frozen=True, kw_only=True):
         return passed(*await recorder.single(self.disks.vm, work))
 
 
-class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
+class Ec2DrillRequest(Request[DrillEnd | WouldDone | None], frozen=True, kw_only=True):
     """Start what is staged of one VM in EC2, where it reaches nothing, and end it again.
 
     subnet: without a route out. security_groups: without outbound rules. clean: only end what drills of this VM have
-    there; dry_run: with it, only say what that is. The others are those of a drill in QEMU.
+    there. dry_run: say what would be started, or ended. The others are those of a drill in QEMU.
     """
 
     vm: str
@@ -189,7 +207,8 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
     def located(self, run: RunContext) -> Ec2DrillRequest:
         return replace(self, repository=settled(self.repository, (self.vm,), run))
 
-    async def perform(self, run: RunContext) -> DrillEnd | None:
+    async def perform(self, run: RunContext) -> DrillEnd | WouldDone | None:
+        from warmspare.engine.wiring.dry_run import would
         from warmspare.engine.wiring.recovering import recovering
         from warmspare.engine.wiring.rehearsing import EvidencePlace, clean, network, would_clean
         from warmspare.model.ids import VmId
@@ -200,7 +219,6 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
         from warmspare.recover.failover.plan import VmPlan
 
         demand_line(self.expect)
-        demand_clean(clean=self.clean, dry_run=self.dry_run)
         rules = Rules(self.expect, False, self.timeout_s, False)
         place = EvidencePlace(self.evidence, run.host, alone=True)
         vm = VmPlan(self.vm, self.vm, firmware=hardware.firmware_of({}, self.firmware))
@@ -208,8 +226,10 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
         async with recovering(None, self.repository, self.region, run) as (repository, ec2):
             drill = Ec2Drill(repository, ec2, run.events)
             if where is None:
-                await (would_clean(drill, [vm], run) if self.dry_run else clean(drill, [vm], run.events))
-                return None
+                return await (would_clean if self.dry_run else clean)(drill, [vm], run)
+            if self.dry_run:
+                place.demand()
+                return would(run, [(await drill.look(vm, where, self.at)).would], vm.vm)
 
             async def work(turn: DrillTurn) -> tuple[DrillVerdict, Path]:
                 folder = place(VmId(vm.vm))
@@ -220,7 +240,7 @@ class Ec2DrillRequest(Request[DrillEnd | None], frozen=True, kw_only=True):
             return passed(*await recorder.single(self.vm, work))
 
 
-class RehearsalRequest(Request[None], frozen=True, kw_only=True):
+class RehearsalRequest(Request[WouldDone | None], frozen=True, kw_only=True):
     """Boot all VMs of a recovery plan as it says: its order, delays and readiness. in_ec2: from what is staged there;
     otherwise restore points in QEMU. timeout_s: how long a boot may take; None: the plan's ready_within. The others are
     those of drills of one VM."""
@@ -242,7 +262,8 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
     evidence: Path | None = None
     records: Path | None = None
 
-    async def perform(self, run: RunContext) -> None:
+    async def perform(self, run: RunContext) -> WouldDone | None:
+        from warmspare.engine.wiring.dry_run import would
         from warmspare.engine.wiring.planfile import chosen, load_plan
         from warmspare.engine.wiring.recovering import recovering
         from warmspare.engine.wiring.rehearsing import (
@@ -260,7 +281,6 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
         from warmspare.recover.failover.plan import VmPlan
 
         demand_line(self.expect)
-        demand_clean(clean=self.clean, dry_run=self.dry_run)
         plan = load_plan(self.plan)
         vms = chosen(plan, self.vms, self.everything)
         if self.at is not None and len(vms) != 1:
@@ -272,9 +292,7 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
 
         if self.clean:
             async with recovering(plan, self.repository, self.region, run) as (repository, ec2):
-                drill = Ec2Drill(repository, ec2, run.events)
-                await (would_clean(drill, vms, run) if self.dry_run else clean(drill, vms, run.events))
-            return
+                return await (would_clean if self.dry_run else clean)(Ec2Drill(repository, ec2, run.events), vms, run)
         if self.in_ec2:
             where = network(self.subnet, self.security_groups, plan)
             made = lab_in_ec2(recovering(plan, self.repository, self.region, run), where, (vms, rules), run)
@@ -285,19 +303,17 @@ class RehearsalRequest(Request[None], frozen=True, kw_only=True):
             records = drill_records(self.records, run)
             recorder = Recorder(records, lab.kind, repository.store.uri, repository.id, run.events)
             rehearsal = Rehearsal(lab, vms, plan.rto_s, rules, place, run.events)
+            if self.dry_run:
+                place.demand()
+                return would(run, [subject.would for _, subject in await rehearsal.look(self.at)])
             (await recorder.whole(rehearsal, self.at, self.plan)).demand(repository.store.uri)
+        return None
 
 
 def demand_line(expect: str | None) -> None:
     """ConfigError unless it is a text on one line, or nothing."""
     if expect is not None and (not expect or "\n" in expect):
         raise ConfigError("--expect needs a text on one line")
-
-
-def demand_clean(*, clean: bool, dry_run: bool) -> None:
-    """ConfigError for a dry run of what leaves nothing anyway."""
-    if dry_run and not clean:
-        raise ConfigError("--dry-run goes with --clean: a drill leaves nothing but its evidence")
 
 
 def drill_records(given: Path | None, run: RunContext) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from warmspare.engine.request import RunContext
 from warmspare.engine.wiring.dry_run import would
 from warmspare.engine.wiring.usual_repository import RepositoryRequest
 from warmspare.errors import ConfigError, IntegrityError
+from warmspare.model.named_moment import moment_text
 from warmspare.observe.kinds.repository_events import HoldAdded, HoldListed, HoldsDone, HoldsRemoved, HoldState
 from warmspare.observe.kinds.run_events import WouldDone
 
@@ -200,7 +200,6 @@ def _listed(vm: VmId, placed: PlacedHold, state: HoldState) -> HoldListed:
 def _moment(seconds: float) -> str:
     """RFC 3339 in UTC. ConfigError for what no calendar has."""
     try:
-        moment = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
-    except (ValueError, OverflowError, OSError):
+        return moment_text(int(seconds))
+    except (ValueError, OverflowError):
         raise ConfigError("there is no such day", where="--until", hint="give one of this age") from None
-    return moment.isoformat().replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from warmspare.repository.vm_heads import VmHead
 from warmspare.status.vm_status import ExpectedVm
 
 if TYPE_CHECKING:
+    from warmspare.config.retention_settings import RetentionSettings
     from warmspare.config.settings import Settings, Vm
 
 
@@ -77,6 +78,15 @@ class FleetExpected:
         HostRecords."""
         by_id = next((one for one in self.alone if _by_id(one) and _chain(one, adopted) == vm), None)
         return by_id or next((one for one in self.alone if not _by_id(one) and _name(one) == name), None)
+
+    def retention(self, vm: VmId, name: str) -> RetentionSettings | None:
+        """What is kept of the VM of that ID and name; None where nothing means it, or may. Whom a folder or a tag means
+        vCenter knows; so they count for a VM that nothing else means if they agree."""
+        meant = self.meaning(vm, name, {})
+        if meant is not None:
+            return meant.policy.retention
+        several = {one.policy.retention for one in self.vms if one.find.several}
+        return several.pop() if len(several) == 1 else None
 
     def called(self, name: str, adopted: Mapping[VmKey, VmId]) -> str:
         """What the repository calls the VM that is asked for by that name: of the configuration, or of the

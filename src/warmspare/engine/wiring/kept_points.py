@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from warmspare.engine.host_places import config_path
+from warmspare.engine.retention_rules import policy_by
 from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.errors import ConfigError, FormatError
-from warmspare.model.ids import VmId, VmKey
+from warmspare.model.ids import VmId
 from warmspare.outside.time_zones import time_zone
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.failover_record import read_journal
 from warmspare.repository.points.point_choice import ReadPoint
-from warmspare.retain.point_times import ToldTime, believed
-from warmspare.retain.policy import PastPoint, RetentionPolicy, plan
+from warmspare.retain.point_times import ToldTime
+from warmspare.retain.policy import RetentionPolicy, past_points, plan
 
 if TYPE_CHECKING:
     from warmspare.engine.repository_place import RepositoryPlace
 
 UTC = RetentionPolicy().time_zone
-
-
-@dataclass(frozen=True, slots=True)
-class ConfiguredPolicy:
-    """name: the `[vm.NAME]` that has it. sure: whether that means this VM alone; otherwise it is the folder or tag that
-    may."""
-
-    name: str
-    policy: RetentionPolicy
-    sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +47,6 @@ class WhyKept:
             return moment.isoformat(timespec="seconds")
 
 
-def policy_of(
-    expected: FleetExpected, vm: VmId, name: str, adopted: Mapping[VmKey, VmId] | None = None
-) -> ConfiguredPolicy | None:
-    """What the configuration has for a VM of that ID and name; None where nothing there means it, or may. adopted: see
-    HostRecords."""
-    meant = expected.meaning(vm, name, adopted or {})
-    if meant is not None:
-        return ConfiguredPolicy(meant.name, RetentionPolicy(**asdict(meant.policy.retention)), True)
-    several = [one for one in expected.vms if one.find.several]
-    if not several or any(one.policy.retention != several[0].policy.retention for one in several):
-        return None
-    return ConfiguredPolicy(several[0].name, RetentionPolicy(**asdict(several[0].policy.retention)), False)
-
-
-def times_of(points: Sequence[ReadPoint], policy: RetentionPolicy, needed: tuple[str, ...] = ()) -> list[PastPoint]:
-    """Points of one VM as a policy judges them, in their order. needed: what else keeps each of them."""
-    told = [
-        ToldTime(one.number, _created_s(one.read), one.stored_s)
-        for one in points
-        if isinstance(one.read, Point) and one.stored_s is not None
-    ]
-    times = {one.sequence: one for one in believed(told, trust_created=policy.trust_created)}
-    past = []
-    for one in points:
-        time = times.get(one.number)
-        moment_s, doubt = (time.moment_s, time.doubt) if time is not None else (None, "its record can't be read")
-        past.append(PastPoint(one.number, moment_s, doubt, one.held, needed))
-    return past
-
-
-def _created_s(point: Point) -> float:
-    return datetime.datetime.fromisoformat(point.record.created).timestamp()
-
-
 class KeptPoints:
     """Of a repository, by what the configuration says of it. ConfigError where the file that `place` names is wrong;
     the usual one counts for nothing then, for whoever named the repository does not need it."""
@@ -101,7 +58,7 @@ class KeptPoints:
     @property
     def any(self) -> bool:
         """Whether any of its VMs has a policy that lets something go."""
-        return any(not RetentionPolicy(**asdict(vm.policy.retention)).empty for vm in self._expected.vms)
+        return any(not policy_by(vm.policy.retention).empty for vm in self._expected.vms)
 
     async def told(self, points: AsyncIterator[ReadPoint], *, whole: bool) -> AsyncIterator[tuple[ReadPoint, WhyKept]]:
         """Each point, with why it is kept. whole: those of a VM are all from some point on to its newest; otherwise
@@ -123,17 +80,15 @@ class KeptPoints:
     async def _judged(self, points: list[ReadPoint]) -> list[tuple[ReadPoint, WhyKept]]:
         """Of one VM."""
         newest = next((one.read for one in reversed(points) if isinstance(one.read, Point)), None)
-        found = policy_of(self._expected, newest.record.vm_id, newest.record.vm_name) if newest is not None else None
+        rules = self._expected.retention(newest.record.vm_id, newest.record.vm_name) if newest is not None else None
         unheard = any(one.number == 0 for one in points)  # of holds
-        if found is None or newest is None or found.policy.empty or unheard:
+        if newest is None or rules is None or (policy := policy_by(rules)).empty or unheard:
             return [(one, WhyKept()) for one in points]
-        needed = await self._failover(newest.record.vm_id)
-        past = [
-            one if needed in (None, one.sequence) else PastPoint(one.sequence, one.moment_s, one.doubt, one.held)
-            for one in times_of(points, found.policy, ("failed over to",) if needed != 0 else ())
-        ]
-        kept = plan(past, found.policy).kept
-        return [(one, WhyKept(kept.get(one.number, ()), found.policy.time_zone)) for one in points]
+        over = await self._failover(newest.record.vm_id)
+        needed = {one.number: ("failed over to",) for one in points if over in (None, one.number)}
+        held = {one.number: one.held for one in points}
+        kept = plan(past_points({one.number: _told(one) for one in points}, policy, held, needed), policy).kept
+        return [(one, WhyKept(kept.get(one.number, ()), policy.time_zone)) for one in points]
 
     async def _failover(self, vm: VmId) -> int | None:
         """The point of a failover that is not over; 0 for none, None where that can't be read, so that it may be
@@ -143,6 +98,13 @@ class KeptPoints:
         except FormatError:
             return None
         return record.sequence if record is not None and record.holds else 0
+
+
+def _told(point: ReadPoint) -> ToldTime | None:
+    if not isinstance(point.read, Point) or point.stored_s is None:
+        return None
+    created_s = datetime.datetime.fromisoformat(point.read.record.created).timestamp()
+    return ToldTime(point.number, created_s, point.stored_s)
 
 
 def _expected(place: RepositoryPlace) -> FleetExpected:

@@ -12,11 +12,11 @@ from warmspare.engine.request import RunContext
 from warmspare.engine.wiring.dry_run import would
 from warmspare.errors import ConfigError, WarmspareError
 from warmspare.observe.kinds.drill_events import DrillClean, DrillNote
+from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:
     from warmspare.engine.repository_place import RepositoryPlace
     from warmspare.model.ids import VmId
-    from warmspare.observe.events import Events
     from warmspare.recover.aws.ec2 import Ec2
     from warmspare.recover.drills.ec2.ec2_drill import Ec2Drill
     from warmspare.recover.drills.rehearsal import Lab
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from warmspare.repository.chain import Repository
 
 
-async def would_clean(drill: Ec2Drill, vms: Sequence[VmPlan], run: RunContext) -> None:
+async def would_clean(drill: Ec2Drill, vms: Sequence[VmPlan], run: RunContext) -> WouldDone:
     """Say what `clean` would end."""
-    would(run, [f"end {each.words}" for vm in vms for each in await drill.left(vm.vm)])
+    return would(run, [f"end {each.words}" for vm in vms for each in await drill.left(vm.vm)])
 
 
-async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], events: Events) -> None:
+async def clean(drill: Ec2Drill, vms: Sequence[VmPlan], run: RunContext) -> None:
     """End what drills of these VMs have in EC2. The first error, after all were tried; the others are notes."""
     failures: list[WarmspareError] = []
     for vm in vms:
         try:
-            events.emit(DrillClean(vm=vm.vm, ended=len(await drill.clean(vm.vm))))
+            run.events.emit(DrillClean(vm=vm.vm, ended=len(await drill.clean(vm.vm))))
         except WarmspareError as error:
             error.about(vm.vm)
             if failures:
-                events.emit(DrillNote(vm=vm.vm, message=error.sentence))
+                run.events.emit(DrillNote(vm=vm.vm, message=error.sentence))
             failures.append(error)
     if failures:
         raise failures[0]
@@ -77,6 +77,13 @@ class EvidencePlace:
 
     def __init__(self, given: Path | None, host: HostPlaces, *, alone: bool) -> None:
         self._given, self._host, self._alone = given, host, alone
+
+    def demand(self) -> None:
+        """ConfigError where the folder that was given would be refused."""
+        from warmspare.recover.drills import evidence as folders
+
+        if self._given is not None and self._alone:
+            folders.demand_empty(self._given)
 
     def __call__(self, vm: VmId) -> Path:
         from warmspare.model.ids import vm_key

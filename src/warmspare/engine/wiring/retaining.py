@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmspare.engine.repository_place import RepositoryPlace
-from warmspare.engine.retention_rules import RetentionRules
+from warmspare.engine.retention_rules import RetentionRules, policy_by
 from warmspare.engine.wiring.fleet_expected import FleetExpected
 from warmspare.model.ids import PointId, VmId
 from warmspare.repository.chain import Repository
@@ -75,30 +74,17 @@ class _Chosen:
     @property
     def says_anything(self) -> bool:
         said = self._rules != RetentionRules()
-        return said or bool(self._fleet and any(not _empty(vm.policy.retention) for vm in self._fleet.vms))
+        return said or bool(self._fleet and any(not policy_by(vm.policy.retention).empty for vm in self._fleet.vms))
 
     def __call__(self, vm: VmId, name: str) -> RetentionPolicy | None:
-        base = self._configured(vm, name)
+        base = self._fleet.retention(vm, name) if self._fleet is not None else None
         if base is None and self._fleet is not None and self._wanted is None:
             return None  # nobody protects it any more; what is left of it is all there is
-        policy = RetentionPolicy(**asdict(self._rules.over(base or _none())))
+        policy = policy_by(self._rules.over(base or _none()))
         return None if policy.empty and self._rules == RetentionRules() else policy
-
-    def _configured(self, vm: VmId, name: str) -> RetentionSettings | None:
-        if self._fleet is None:
-            return None
-        if (meant := self._fleet.meaning(vm, name, {})) is not None:
-            return meant.policy.retention
-        # Whom a folder or a tag means vCenter knows; so they count if they agree.
-        several = {one.policy.retention for one in self._fleet.vms if one.find.several}
-        return several.pop() if len(several) == 1 else None
 
 
 def _none() -> RetentionSettings:
     from warmspare.config.retention_settings import RetentionSettings
 
     return RetentionSettings()
-
-
-def _empty(settings: RetentionSettings) -> bool:
-    return RetentionPolicy(**asdict(settings)).empty

@@ -93,12 +93,13 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class StoredRetention:
-    """As read from the store. sha256: of the record. modified_s: when the store got it, Unix seconds. pending: a last
-    fold that `record` is without, since the point that it leads to is not there, or not yet."""
+    """As read from the store. sha256: of the record. modified_s: when the store got it, Unix seconds; bytes: how long
+    it is. pending: a last fold that `record` is without, since the point that it leads to is not there, or not yet."""
 
     record: Retention
     sha256: str
     modified_s: float
+    bytes: int
     pending: Fold | None = None
 
 

@@ -299,6 +299,8 @@ class NewestStaged(msgspec.Struct, frozen=True, kw_only=True):
 class VmStatusTold(Event, frozen=True, kw_only=True, tag="status"):
     """`status`: a VM. What is null is not known here: another host may know it, or EC2."""
 
+    usual = Weight.ANSWER
+
     repository: str
     vm: Annotated[str, note(description='"" for one of the configuration that no restore point tells the ID of')]
     vm_name: str
@@ -330,6 +332,7 @@ class StatusDone(Event, frozen=True, kw_only=True, tag="status.done"):
     """`status`."""
 
     ends = True
+    usual = Weight.ANSWER
 
     vms: int
     attention: Annotated[int, note(description="VMs that need somebody; with `--strict` exit code 7")]

@@ -72,9 +72,15 @@ def make_folder(root: Path, called: str, given: Path | None) -> Path:
         if given is None:
             demand_folders(root, folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if any(folder.iterdir()):
-            raise ConfigError("the folder for the evidence is not empty", where=str(folder), hint="give another one")
+    demand_empty(folder)
     return folder.resolve()
+
+
+def demand_empty(folder: Path) -> None:
+    """ConfigError unless nothing is in that folder, or there is none. StoreError."""
+    with local_io(WHAT, folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError("the folder for the evidence is not empty", where=str(folder), hint="give another one")
 
 
 def point_fields(at: PointId, created: str | None) -> dict[str, Any]:

@@ -35,11 +35,12 @@ class LateError(IntegrityError):
 @dataclass(frozen=True, slots=True)
 class RehearsedVm:
     """One VM, looked at. vm, vm_name: its ID and name. point: sequence, label, SHA-256 and time of the restore point.
-    boot: drills it, to its verdict."""
+    would: what `boot` starts, as a clause. boot: drills it, to its verdict."""
 
     vm: VmId
     vm_name: str
     point: dict[str, Any]
+    would: str
     boot: Callable[[Rules, Path, DrillTurn], Awaitable[DrillVerdict]]
 
 
@@ -273,23 +274,26 @@ class Rehearsal:
         """Since the clock was started, to the millisecond: what is told, kept and judged is one figure."""
         return round(time.monotonic() - self._began_s, 3)
 
-    async def run(self, at: str | None = None) -> Rehearsed:
-        """Look at all, then do it. at: a restore point, for a single VM. WarmspareError of the first VM that lacks
-        anything, after all were looked at, before anything is started. Cancelled, all that it made is ended."""
-        subjects, lacking = [], []
+    async def look(self, at: str | None = None) -> list[tuple[VmPlan, RehearsedVm]]:
+        """All VMs, in the order in which they are started; nothing is changed. WarmspareError of the first that lacks
+        anything, after all were looked at."""
+        found, lacking = [], []
         for plan in self._plans:
             try:
-                subjects.append(await self._lab.look(plan, at))
+                found.append((plan, await self._lab.look(plan, at)))
             except WarmspareError as error:
                 error.about(plan.name)
                 self._events.emit(RehearsalMissing(vm=plan.name, message=error.sentence))
                 lacking.append(error)
         if lacking:
             raise lacking[0]
-        self._courses = [
-            _Course(plan, subject, self, self._place(subject.vm))
-            for plan, subject in sorted(zip(self._plans, subjects, strict=True), key=lambda each: each[0].order)
-        ]
+        return sorted(found, key=lambda each: each[0].order)
+
+    async def run(self, at: str | None = None) -> Rehearsed:
+        """Look at all, then do it. at: a restore point, for a single VM. WarmspareError as `look` has it, before
+        anything is started. Cancelled, all that it made is ended."""
+        looked = await self.look(at)
+        self._courses = [_Course(plan, subject, self, self._place(subject.vm)) for plan, subject in looked]
         orders = sorted({plan.order for plan in self._plans})
         self._began_s = time.monotonic()
         self._events.emit(

@@ -65,7 +65,7 @@ async def load(repository: Repository, vm: VmId, generation: int, info: ObjectIn
             where=repository.where(key),
             hint="objects were moved or replayed; restore the right one from a copy of the repository",
         )
-    return StoredRetention(record, retention.identity(data), info.modified_s)
+    return StoredRetention(record, retention.identity(data), info.modified_s, info.bytes)
 
 
 async def _led(repository: Repository, vm: VmId, found: StoredRetention) -> StoredRetention:

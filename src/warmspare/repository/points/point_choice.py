@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from warmspare.errors import IntegrityError, NotFoundError, WarmspareError
+from warmspare.format.retained.retention import Retention
 from warmspare.model.ids import VmId
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history import retained
@@ -93,7 +94,7 @@ async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> A
         yield ReadPoint(vm.id, vm.newest, read, held=held.get(vm.newest, ()))
         return
     record = await retained.newest(repository, vm.id)
-    listed = await repository.listed(vm.id, after=_before(vm, choice) if record is None else 0)
+    listed = await repository.listed(vm.id, after=_before(vm, choice, record.record if record else None))
     if record is not None:
         listed = [one for one in listed if not record.record.dropped(one[0])]
     oldest_s = choice.since_s - CLOCKS_S if choice.since_s is not None else float("-inf")
@@ -121,12 +122,18 @@ async def _chosen(repository: Repository, vm: NamedVm, choice: PointChoice) -> A
         yield point
 
 
-def _before(vm: NamedVm, choice: PointChoice) -> int:
+def _before(vm: NamedVm, choice: PointChoice, record: Retention | None) -> int:
     """From which sequence on the keys need not be listed."""
     dated = choice.since_s is not None or choice.until_s is not None
     if dated or choice.last is None or vm.newest is None:
         return 0
-    return max(vm.newest - choice.last, 0)
+    before = vm.newest
+    for _ in range(choice.last):
+        fold = record.of_target(before) if record else None
+        before = fold.after if fold else before - 1
+        if before <= 0:
+            return 0
+    return before
 
 
 async def _read(repository: Repository, vm: VmId, number: int) -> Read:

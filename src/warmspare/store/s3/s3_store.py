@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import email.utils
+import re
 import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from typing import Any
@@ -155,7 +156,7 @@ class S3Store:
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """See Store.list. Amazon's pages are passed on as they come; those of another server, whose order
-        may be another (SeaweedFS), are gathered and sorted first."""
+        may be another (SeaweedFS), are gathered and sorted first, from as far on as both orders allow."""
         check_prefix(prefix)
         await self._connection.connect()
         if self._connection.sorts_listings:
@@ -167,7 +168,8 @@ class S3Store:
                     before = info.key
                     yield info
             return
-        found = [info async for page in self._pages(prefix, "") for info in page if info.key > start_after]
+        start = "" if self._connection.amazon else _start_in_any_order(prefix, start_after)
+        found = [info async for page in self._pages(prefix, start) for info in page if info.key > start_after]
         found.sort(key=lambda info: info.key)
         for info in found:
             yield info
@@ -376,3 +378,17 @@ def _date(answer: dict[str, Any]) -> float:
         return email.utils.parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError):
         return time.time()
+
+
+def _start_in_any_order(prefix: str, start_after: str) -> str:
+    """What a listing may begin after, so that neither byte order nor that by path components leaves out a key behind
+    `start_after`; "" for the front.
+
+    The two differ where a component ends in a key and goes on in another with one of the characters that sort before
+    `/`. So it is cut before the first of them, and by one more: what begins like that is listed.
+    """
+    rest = start_after.removeprefix(prefix)
+    if not prefix.endswith("/") or rest == start_after or "/" in rest:
+        return ""
+    plain = re.split("[-.]", rest, maxsplit=1)[0][:-1]
+    return prefix + plain if plain else ""

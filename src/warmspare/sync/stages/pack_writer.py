@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from warmspare.format.pack import PACK_BYTES, PackHeader
 from warmspare.format.packlist import PackRef
@@ -36,14 +37,15 @@ def full_pack() -> int:
 
 
 class PartBuffers:
-    """Buffers for parts, used again once nothing refers to them: fresh ones cost a page fault every 4 KiB."""
+    """Buffers for parts, used again once nothing refers to them: fresh ones cost a page fault every 4 KiB, of what is
+    filled of them."""
 
     def __init__(self) -> None:
-        self._free: list[bytearray] = []
+        self._free: list[npt.NDArray[np.uint8]] = []
 
     def take(self) -> memoryview:
         """PART_BYTES to fill. Every view made of it keeps it from being used again."""
-        buffer = self._free.pop() if self._free else bytearray(PART_BYTES)
+        buffer = self._free.pop() if self._free else np.empty(PART_BYTES, dtype=np.uint8)
         loan = np.frombuffer(buffer, dtype=np.uint8)  # what all views of this use hold on to
         weakref.finalize(loan, self._free.append, buffer).atexit = False
         return memoryview(loan.data)

@@ -11,7 +11,7 @@ from warmspare.errors import ConfigError
 if TYPE_CHECKING:
     from warmspare.engine.request import Request
 
-EC2_ONLY = ("subnet", "security_group", "clean", "dry_run", "region")
+EC2_ONLY = ("subnet", "security_group", "clean", "region")
 QEMU_ONLY = ("replica", "agent", "controller", "memory", "hashed", "state", "boot_disk")
 DISKS_ONLY = ("replica", "agent", "memory", "hashed", "state", "boot_disk", "firmware")
 
@@ -29,6 +29,7 @@ def request(given: DrillOptions) -> Request[Any]:
     why = f"goes {'without' if given.ec2 else 'with'} --ec2"
     given.refuse(QEMU_ONLY if given.ec2 else EC2_ONLY, why, hint="leave one of them out")
     how: dict[str, Any] = {"expect": given.expect, "evidence": given.evidence, "records": given.records}
+    how["dry_run"] = given.dry_run
     in_ec2: dict[str, Any] = {
         "repository": given.repository(),
         "at": given.at,
@@ -36,7 +37,6 @@ def request(given: DrillOptions) -> Request[Any]:
         "security_groups": tuple(given.security_group),
         "region": given.region,
         "clean": given.clean,
-        "dry_run": given.dry_run,
     }
     if given.plan is not None:
         given.refuse(DISKS_ONLY, "goes without --plan", hint="leave it out, or drill that VM alone")

@@ -67,7 +67,7 @@ class DrillOptions(options.HeldOptions):
         list[str], Option("--security-group", metavar="ID", help="With --ec2: without outbound rules. Repeatable.")
     ] = []  # noqa: RUF012
     clean: Annotated[bool, Option("--clean", help="With --ec2: only end what drills of these VMs have there.")] = False
-    dry_run: Annotated[bool, Option("--dry-run", help="With --clean: only say what that would end.")] = False
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be started, or with --clean ended.")] = False
     region: options.Region = None
 
     def refuse(self, names: Sequence[str], why: str, *, hint: str) -> None:

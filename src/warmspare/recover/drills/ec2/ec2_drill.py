@@ -71,6 +71,12 @@ class Looked:
     began: str
     began_s: float
 
+    @property
+    def would(self) -> str:
+        """What it starts, as a clause."""
+        what = f"{self.machine.vm_name!r} at restore point {self.chosen.point.id.label}"
+        return f"start {what} as {' or '.join(self.types)} in {self.network.subnet}, and end it"
+
 
 class Ec2Drill:
     """Drills of what a repository has staged in one account and region. What is asked for several is asked once."""

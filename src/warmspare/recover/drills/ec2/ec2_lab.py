@@ -33,7 +33,8 @@ class Ec2Lab:
         looked = await self.drill.look(plan, self.network, at, self.scratch)
         point = looked.chosen.point
         said = point_fields(point.id, point.record.created)
-        return RehearsedVm(looked.machine.vm_id, looked.machine.vm_name, said, partial(self._boot, looked))
+        built = looked.machine
+        return RehearsedVm(built.vm_id, built.vm_name, said, looked.would, partial(self._boot, looked))
 
     async def _boot(self, looked: Looked, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
         return await self.drill.boot(looked, rules, folder, turn, self.lasts_s)

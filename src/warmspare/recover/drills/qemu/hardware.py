@@ -36,6 +36,11 @@ class Hardware:
     memory_mib: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        cpus = f"{self.cpus} CPU{'' if self.cpus == 1 else 's'}"
+        return f"{self.firmware.upper()}, disks on {self.controller}, {cpus} and {self.memory_mib} MiB"
+
 
 def choose(
     recorded: Mapping[str, Any],

@@ -91,7 +91,8 @@ class QemuLab:
             hint = by_hand("protect its disks, and sync it")
             raise ConfigError(f"restore point {point.id.label} has no disks", where=repository.store.uri, hint=hint)
         said = point_fields(point.id, record.created)
-        return RehearsedVm(record.vm_id, record.vm_name, said, partial(self._boot, plan, point))
+        would = f"boot {record.vm_name!r} at restore point {point.id.label} alone in QEMU, and end it"
+        return RehearsedVm(record.vm_id, record.vm_name, said, would, partial(self._boot, plan, point))
 
     async def _boot(self, plan: VmPlan, point: Point, rules: Rules, folder: Path, turn: DrillTurn) -> DrillVerdict:
         recorded = point.record.hardware
