@@ -41,6 +41,10 @@ if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
         HoldListRequest as HoldListRequest,
         HoldRemoveRequest as HoldRemoveRequest,
     )
+    from warmspare.engine.requests.looking_requests import (
+        MountRequest as MountRequest,
+        PointDiffRequest as PointDiffRequest,
+    )
     from warmspare.engine.requests.recovery_requests import (
         ExportRequest as ExportRequest,
         FailoverRequest as FailoverRequest,
@@ -99,6 +103,7 @@ _PLACES = {
         "RehearsalRequest",
     ),
     "engine.requests.hold_requests": ("HoldAddRequest", "HoldListRequest", "HoldRemoveRequest"),
+    "engine.requests.looking_requests": ("MountRequest", "PointDiffRequest"),
     "engine.requests.recovery_requests": ("ExportRequest", "FailoverRequest", "StageRequest"),
     "engine.requests.replica_requests": ("ApplyRequest", "CopyRequest"),
     "engine.requests.repository_requests": ("FailbackDoneRequest", "InitRequest", "PointsRequest", "PruneRequest"),

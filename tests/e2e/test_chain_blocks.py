@@ -14,16 +14,19 @@ import pytest
 import xxhash
 
 from rig import MIB, Rig, flip
+from rigs.stores.retaining import retain
 from warmspare.apply.block_repair import BlockRepair, Outcome
 from warmspare.errors import IntegrityError, StoreError
 from warmspare.format.manifest import ManifestReader
 from warmspare.model.columns import U8
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
+from warmspare.repository.blocks import held_frames
 from warmspare.repository.blocks.block_window import BlockWindow
-from warmspare.repository.blocks.chain_blocks import ChainBlocks
-from warmspare.repository.blocks.pack_ranges import pack_objects
+from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
+from warmspare.repository.blocks.pack_ranges import PackRange, pack_objects
 from warmspare.repository.chain import Repository, open_repository
+from warmspare.store.directory.directory_store import DirectoryStore
 from warmspare.store.opening import open_store
 from warmspare.threads import Threads
 
@@ -88,15 +91,22 @@ async def gather(rig: Rig, chain: ChainBlocks) -> Reading:
     return Reading(right, wrong, lost)
 
 
-def with_chain(rig: Rig, work: Callable[[ChainBlocks, Repository], Awaitable[Reading]]) -> Reading:
+def with_chain(
+    rig: Rig,
+    work: Callable[[ChainBlocks, Repository], Awaitable[Reading]],
+    *,
+    point: int = 3,
+    kept_bytes: int = FRAMES_KEPT_BYTES,
+) -> Reading:
     async def run() -> Reading:
         store = open_store(rig.repo)
         threads = Threads(2, "test")
         try:
             repository = await open_repository(store)
-            head = await repository.load(rig.vm, 3)
+            head = await repository.load(rig.vm, point)
             disk = head.record.disks[0]
-            async with ChainBlocks(repository, head, disk, rig.home / "scratch", threads, Meter()) as chain:
+            scratch = rig.home / "scratch"
+            async with ChainBlocks(repository, head, disk, scratch, threads, Meter(), kept_bytes) as chain:
                 return await work(chain, repository)
         finally:
             threads.close()
@@ -151,16 +161,17 @@ def test_what_hides_older_pages_costs_the_blocks_that_need_them(rig: Rig, what: 
     assert set(reading.lost) == set(EVERY) - {40, 41, 42}
 
 
+@contextmanager
+def failing(repository: Repository) -> Iterator[None]:
+    async def load(vm: str, sequence: int) -> object:
+        raise StoreError("the store is down", retryable=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repository, "load", load)
+        yield
+
+
 def test_a_store_that_failed_once_is_no_end_of_the_chain(rig: Rig) -> None:
-    @contextmanager
-    def failing(repository: Repository) -> Iterator[None]:
-        async def load(vm: str, sequence: int) -> object:
-            raise StoreError("the store is down", retryable=True)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(repository, "load", load)
-            yield
-
     async def again(chain: ChainBlocks, repository: Repository) -> Reading:
         with failing(repository), pytest.raises(StoreError, match="the store is down"):
             await gather(rig, chain)
@@ -212,3 +223,60 @@ def test_a_replica_is_repaired_but_for_what_is_lost(rig: Rig) -> None:
     for block in EVERY:
         place = slice(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
         assert data[place] == (junk if block in lost else truth)[place]
+
+
+def test_frames_of_many_points_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each window needs some pages of every point's frame, and memory has room for two of these."""
+    rig, rng = Rig(tmp_path), random.Random(5)
+    rig.disk.write_bytes(rng.randbytes(SIZE))
+    rig.sync()
+    for _ in range(7):
+        with rig.disk.open("r+b") as file:
+            for page in rng.sample(range(SIZE // 4096), 200):
+                file.seek(page * 4096)
+                file.write(rng.randbytes(4096))
+        rig.sync()
+    fetched: list[tuple[str, int]] = []
+    read = PackRange.read
+
+    async def counted(wanted: PackRange, repository: Repository) -> bytes:
+        fetched.extend((wanted.pack.key, piece.pack_offset) for piece in wanted.pieces)
+        return await read(wanted, repository)
+
+    monkeypatch.setattr(PackRange, "read", counted)
+
+    hashes = expected(rig)
+
+    async def forwards(chain: ChainBlocks, _: Repository) -> Reading:
+        for block in EVERY:
+            window = BlockWindow(np.array([block], dtype=np.uint32), SIZE, hashes[block : block + 1])
+            assert not await chain.gather(window) and not window.wrong()
+        return Reading([], [], {})
+
+    with_chain(rig, forwards, point=8, kept_bytes=2 * MIB)
+    once = len(fetched)
+    assert once == len(set(fetched)) >= 8
+    # Where the file system is full they are fetched again, and the bytes are the same.
+    monkeypatch.setattr(held_frames, "LEFT_FREE_BYTES", 1 << 60)
+    with_chain(rig, forwards, point=8, kept_bytes=2 * MIB)
+    assert len(fetched) > 10 * once
+
+
+@pytest.mark.parametrize("point", [3, 4])
+def test_points_that_are_dropped_while_one_is_read(rig: Rig, point: int) -> None:
+    """Its reader goes on, after an error of the store too: at a point that was dropped, and at the target of a fold
+    that stands where its own manifest did."""
+    held = rig.disk.read_bytes()
+    rig.disk.write_bytes(held[:-1] + b"!")
+    rig.sync()
+    if point == 3:
+        rig.disk.write_bytes(held)
+
+    async def dropped(chain: ChainBlocks, repository: Repository) -> Reading:
+        with failing(repository), pytest.raises(StoreError, match="the store is down"):
+            await gather(rig, chain)
+        store = DirectoryStore(rig.repo)
+        await asyncio.to_thread(retain, store, rig.vm, [1, 4], rig.home / "retained", remove=False)
+        return await gather(rig, chain)
+
+    assert with_chain(rig, dropped, point=point) == Reading(EVERY, [], {})

@@ -26,6 +26,7 @@ from rig import MIB, Outcome, Rig, command, flip, python
 from rigs.host.hearing import all_heard
 from servers import S3Place
 from suite.remedies import remedy
+from warmspare.errors import IntegrityError
 from warmspare.format.manifest import ManifestReader
 from warmspare.recover.disks import served
 from warmspare.repository.blocks.pack_ranges import pack_objects
@@ -204,14 +205,14 @@ def test_a_block_that_is_not_what_its_hash_says_is_not_handed_out(rig: Rig, monk
     """Frames that are sound and hold other bytes: only the hash of the whole block tells."""
     from warmspare.repository.blocks.chain_blocks import ChainBlocks
 
-    fill = ChainBlocks.fill
+    gather = ChainBlocks.gather
 
-    async def filled(chain: ChainBlocks, window: Any, positions: list[int] | None = None) -> None:
-        await fill(chain, window, positions)
-        assert positions
-        window.pages[int(window.rows[positions[-1]]) + 3, 77] ^= 1
+    async def gathered(chain: ChainBlocks, window: Any) -> dict[int, IntegrityError]:
+        lost = await gather(chain, window)
+        window.pages[int(window.rows[-1]) + 3, 77] ^= 1
+        return lost
 
-    monkeypatch.setattr(ChainBlocks, "fill", filled)
+    monkeypatch.setattr(ChainBlocks, "gather", gathered)
     outcome = check(rig, code=5)
     assert "block 0 of disk disk.raw does not verify" in outcome.stderr and not outcome.all("check.done")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import struct
@@ -50,8 +51,39 @@ def test_files_are_found_read_within_their_size_and_never_written() -> None:
     assert files.answer(request(fuse.FuseRequests.READ, 2, beyond)) == fuse.Read(7, 0, 1 << 20, 0)
     for refused in (9, 16, 25, 27, 35):  # mkdir, write, flush, opendir, create
         assert answered(files, request(refused, 2, bytes(100))) == (errno.ENOSYS, b""), refused
-    for silent in (fuse.FuseRequests.FORGET, fuse.FuseRequests.BATCH_FORGET, fuse.FuseRequests.INTERRUPT):
+    for silent in (fuse.FuseRequests.FORGET, fuse.FuseRequests.BATCH_FORGET):
         assert files.answer(request(silent, 2, bytes(16))) is None
+    unwanted = struct.pack("=Q", 5)
+    assert files.answer(request(fuse.FuseRequests.INTERRUPT, 2, unwanted)) == fuse.Interrupt(5)
+
+
+def listed(files: fuse.FuseFiles, offset: int, most: int) -> list[tuple[bytes, int]]:
+    """(name, where to go on) of each entry of an answer."""
+    error, data = answered(
+        files, request(fuse.FuseRequests.READDIR, fuse.ROOT, struct.pack("=QQIIQII", 0, offset, most, 0, 0, 0, 0))
+    )
+    assert not error and len(data) <= most
+    entries = []
+    while data:
+        _, following, length, _ = struct.unpack_from("=QQII", data)
+        entries.append((data[24 : 24 + length], following))
+        data = data[24 + length + -length % 8 :]
+    return entries
+
+
+def test_named_files_are_listed_in_any_steps_and_have_their_date() -> None:
+    names = [f"disk-{number}" + "x" * (number % 9) for number in range(300)]
+    files = fuse.FuseFiles([1000] * 300, (1, 2), 8, names, 1234)
+    assert answered(files, request(fuse.FuseRequests.OPENDIR, fuse.ROOT))[0] == 0
+    for most in (64, 100, 4096, 1 << 20):
+        offset, found = 0, []
+        while some := listed(files, offset, most):
+            found += [name.decode() for name, _ in some]
+            offset = some[-1][1]
+        assert found == [".", "..", *names]
+    error, entry = answered(files, request(fuse.FuseRequests.LOOKUP, fuse.ROOT, names[7].encode() + b"\0"))
+    assert not error and struct.unpack_from("=Q", entry)[0] == fuse.FIRST + 7
+    assert struct.unpack_from("=QQQ", entry, 40 + 24) == (1234, 1234, 1234)
 
 
 def test_a_cut_request_is_none() -> None:
@@ -76,20 +108,26 @@ class _Table:
 
 
 class _Chain:
-    """A chain that gives these bytes; damaged: blocks of which one byte is another."""
+    """A chain that gives these bytes; damaged: blocks of which one byte is another; missing: those it can't give."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.filled, self.damaged = data, list[int](), set[int]()
+        self._data, self.filled, self.damaged, self.missing = data, list[int](), set[int](), set[int]()
+        self.asked = 0
 
-    async def fill(self, window: BlockWindow, positions: list[int] | None = None) -> None:
-        assert positions is not None
-        for position in positions:
+    async def gather(self, window: BlockWindow) -> dict[int, IntegrityError]:
+        self.asked += 1
+        lost = {}
+        for position in range(window.blocks.size):
             number, row = int(window.blocks[position]), int(window.rows[position])
             block = bytearray(self._data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES])
+            if number in self.missing:
+                lost[position] = IntegrityError(f"the pack of block {number} is missing")
+                continue
             if number in self.damaged:
                 block[-1] ^= 1
             window.pages[row : row + 16].reshape(-1)[: len(block)] = np.frombuffer(block, dtype=np.uint8)
             self.filled.append(number)
+        return lost
 
 
 def _blocks(data: bytes) -> tuple[PointBlocks, _Chain, Kept]:
@@ -125,3 +163,44 @@ async def test_a_wrong_block_is_never_given_and_its_neighbours_are() -> None:
         assert await blocks.read(2 * BLOCK_BYTES, BLOCK_BYTES) == data[2 * BLOCK_BYTES : 3 * BLOCK_BYTES]
     chain.damaged = set()
     assert await blocks.read(0, MIB) == data[:MIB]
+
+
+async def test_who_goes_on_is_read_more_at_once_and_who_jumps_is_not() -> None:
+    data = random.Random(10).randbytes(12 * MIB)
+    blocks, chain, _ = _blocks(data)
+    for at in range(0, len(data), 2 * BLOCK_BYTES):
+        assert await blocks.read(at, 2 * BLOCK_BYTES) == data[at : at + 2 * BLOCK_BYTES]
+    assert chain.asked <= 7 and sorted(chain.filled) == list(range(len(data) // BLOCK_BYTES)), "each once, in few steps"
+    blocks, chain, _ = _blocks(data)
+    for at in range(0, len(data) - MIB, MIB + 3 * BLOCK_BYTES):
+        await blocks.read(at, 100)
+    assert len(chain.filled) == chain.asked == len(range(0, len(data) - MIB, MIB + 3 * BLOCK_BYTES))
+
+
+async def test_what_was_read_beside_is_a_fault_only_where_it_is_wanted() -> None:
+    data = random.Random(11).randbytes(4 * MIB)
+    blocks, chain, _ = _blocks(data)
+    chain.damaged, chain.missing = {20}, {29}
+    for block in range(len(data) // BLOCK_BYTES):
+        reading = blocks.read(block * BLOCK_BYTES, BLOCK_BYTES)
+        if block in (20, 29):
+            with pytest.raises(IntegrityError, match=rf"block {block} (of disk d does not verify|is missing)"):
+                await reading
+        else:
+            assert await reading == data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+    assert chain.asked < 20
+
+
+async def test_readers_side_by_side_are_read_each_block_once() -> None:
+    data = random.Random(12).randbytes(6 * MIB)
+    blocks, chain, _ = _blocks(data)
+    step = 2 * BLOCK_BYTES
+
+    async def read(begin: int) -> None:
+        for at in range(begin, len(data), step):
+            assert await blocks.read(at, step) == data[at : at + step]
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for begin in (0, 0, step, MIB, 2 * MIB):
+            tasks.create_task(read(begin))
+    assert sorted(chain.filled) == list(range(len(data) // BLOCK_BYTES))

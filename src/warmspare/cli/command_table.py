@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "copy": ("copy", "copy"),
     "stage": ("recovery.stage", "stage"),
     "points": ("points", "points"),
+    "diff": ("diff", "diff"),
+    "mount": ("recovery.mount", "mount"),
     "status": ("status", "status"),
     "prune": ("prune", "prune"),
     "hold add": ("hold_commands", "add"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 _POINTS = "`warmspare points` lists restore points"
 _DISKS = (
-    "a restore point holds disks, not files: `warmspare apply` makes them a replica, whose file systems can be mounted"
+    "a restore point holds disks, not files: `warmspare mount` shows disks and partitions, `warmspare apply` makes a "
+    "replica"
 )
 _SYNC = "`warmspare sync` makes a restore point of disks, or of VMs of the configuration"
 _KEEP = (
@@ -38,10 +39,10 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
     ("check, verify, fsck, scrub, cryptcheck", _AUDIT),
     ("rebuild-index, repair, repair index, reindex", _REPAIR),
     ("tag, rename, rewrite, recreate, comment, annotate", _FIXED),
-    ("mount, umount, unmount", _DISKS),
+    ("umount, unmount", "a `warmspare mount` ends by Ctrl-C, or by `fusermount3 -u DIR`"),
     ("unlock, break-lock, with-lock, list locks", _LOCKS),
     ("stats, info, size, du, about, usage", _SIZES),
-    ("diff, compare", "there is nothing like it yet: `warmspare points` shows how much each restore point changed"),
+    ("compare", "`warmspare diff A B --vm NAME` says what differs between two restore points"),
     ("cat, dump, export, export-tar, import-tar, convert", _EXPORT),
     ("key, passwd, password", _KEYS),
     ("compact, gc, cleanup, clean", "`warmspare prune` removes what no restore point needs any more"),

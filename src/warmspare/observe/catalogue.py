@@ -26,7 +26,7 @@ from warmspare.observe.kinds import (
     drill_events,
     failover_events,
     finding_events,
-    readiness_events,
+    looking_events,
     rehearsal_events,
     repository_events,
     run_events,
@@ -46,7 +46,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
     finding_events,
     audit_events,
     stage_events,
-    readiness_events,
+    looking_events,
     failover_events,
     drill_events,
     rehearsal_events,
@@ -55,7 +55,7 @@ MODULES: Final[tuple[ModuleType, ...]] = (
 
 # Of the schema. A new event, a new field or a new value of a text: the second number. What is renamed, removed or means
 # something else, or may now be absent or null: the first, and a line in CHANGELOG.md.
-VERSION = "1.3"
+VERSION = "1.4"
 DOCUMENT, SCHEMA = "events.md", "events.schema.json"
 BEGIN, END = "<!-- printed: see CONTRIBUTING.md -->", "<!-- to here -->"
 

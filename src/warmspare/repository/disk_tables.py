@@ -5,6 +5,7 @@ Owns no table and trusts none: what it staged must have the root that the restor
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from warmspare.model.ids import DiskId
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.steps import since_checkpoint
 from warmspare.repository.verified_objects import fetched, manifest_of
+from warmspare.state.local_files import STATE_DIRECTORY, local_io
 from warmspare.state.local_table import HashTable
 from warmspare.threads import in_thread
 
@@ -62,6 +64,23 @@ async def rebuild(repository: Repository, disk_id: DiskId, head: Point, table: H
             await in_thread(stage_manifest, table, manifest)
     await in_thread(demand_root, table, disk, head, repository.store.uri)
     await in_thread(table.commit, head.id.sha256, disk.capacity_bytes)
+
+
+async def temporary(repository: Repository, disk: Disk | None, point: Point, scratch: Path) -> HashTable:
+    """The table of a disk at a point, its root checked, in a file that has no name any more; of no disk that of zeros.
+    scratch: a directory for it, made if absent. Close it. IntegrityError, StoreError."""
+    with local_io(STATE_DIRECTORY, scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
+    with folder as name:
+        table = HashTable(Path(name) / "table")
+        try:
+            if disk is not None:
+                await rebuild(repository, disk.id, point, table, scratch)
+        except BaseException:
+            await in_thread(table.close)
+            raise
+    return table
 
 
 def _stage_leaves(table: HashTable, leaves: Iterator[tuple[int, bytes]]) -> None:

@@ -1,62 +1,35 @@
 """A report as one page for a browser: verdict, figures, a map of each disk, findings; owns its drawing and no figure.
 
-The page asks for nothing from outside: styles and drawings are in it, there is no script, and its content security
-policy forbids everything else. The kept report (kept.py) is the evidence, the page is a view of it.
+The kept report (archive.py) is the evidence, the page is a view of it; its frame and its maps are those of `pages/`.
 """
 
 from __future__ import annotations
 
-import importlib.resources
 from bisect import bisect_left
 from collections.abc import Iterator
-from html import escape as escape_html
 
 from warmspare.audit.reports.findings import Finding, Severity
-from warmspare.audit.reports.report import RESULTS, AuditReport, DiskMap, DiskResult
-from warmspare.model.units import BLOCK_BYTES
-from warmspare.outside.text import shown
+from warmspare.audit.reports.report import RESULTS, AuditReport, DiskResult
+from warmspare.pages.disk_map import DrawnDisk, MapKind, MapLegend, figure
+from warmspare.pages.page_frame import document, duration, escape, facts, mark_of, size, tiles
 
-# What a page begins with, and by which it is known for one of ours: only such a one is replaced.
-MARK = b"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="generator" content="warmspare audit">"""
-COLUMNS = 128  # regions in a row of the map
-CELL, GAP = 9, 1
-_NAMES = {
-    "zero": "zeros, as expected",
-    "sound": "sound: the expected hash",
-    "repaired": "was wrong, repaired",
-    "wrong": "wrong",
-    "unseen": "not looked at",
-}
-_GLYPHS = {"wrong": "M2 2 L7 7 M7 2 L2 7", "repaired": "M2 5 L4 7 L7 2"}  # so that colour is not all that tells
-
-
-def escape(value: str) -> str:
-    """Anybody's text on the page: neither markup nor what acts or hides."""
-    return escape_html(shown(str(value)))
+MARK = mark_of("audit")
+_LEGEND = MapLegend(
+    (
+        MapKind("zero", "zeros, as expected"),
+        MapKind("sound", "sound: the expected hash"),
+        MapKind("repaired", "was wrong, repaired", "M2 5 L4 7 L7 2"),
+        MapKind("wrong", "wrong", "M2 2 L7 7 M7 2 L2 7"),
+    ),
+    MapKind("unseen", "not looked at"),
+)
+assert tuple(kind.name for kind in _LEGEND.kinds) == RESULTS
 
 
 def render(report: AuditReport, sha256: str) -> str:
     """The page. sha256: of the kept report."""
-    style = importlib.resources.files("warmspare.audit.reports").joinpath("page.css").read_text(encoding="utf-8")
     title = f"Audit {report.number}: {report.kind} {report.vm_name or report.subject}"
-    body = "\n".join(_body(report, sha256))
-    return f"""{MARK.decode()}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="referrer" content="no-referrer">
-<title>{escape(title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return document(MARK, title, _body(report, sha256))
 
 
 def _body(report: AuditReport, sha256: str) -> Iterator[str]:
@@ -100,53 +73,47 @@ def _counted(report: AuditReport) -> str:
 def _tiles(report: AuditReport) -> Iterator[str]:
     blocks, judged = sum(disk.blocks for disk in report.disks), sum(disk.judged for disk in report.disks)
     wrong, repaired = sum(disk.wrong for disk in report.disks), sum(disk.repaired for disk in report.disks)
-    tiles = [(f"{report.coverage_percent:.4g} %", "coverage")]
+    figures = [(f"{report.coverage_percent:.4g} %", "coverage")]
     if blocks:
-        tiles += [
+        figures += [
             (f"{judged:,}", "blocks judged"),
             (f"{wrong:,}", "blocks wrong"),
             (f"{repaired:,}", "blocks repaired"),
         ]
-    tiles += [(size(report.bytes_read), "read"), (duration(report.seconds), "taken")]
+    figures += [(size(report.bytes_read), "read"), (duration(report.seconds), "taken")]
     if report.seconds and report.bytes_read:
-        tiles.append((f"{size(report.bytes_read / report.seconds)}/s", "rate"))
-    yield '<div class="tiles">'
-    for value, name in tiles:
-        yield f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
-    yield "</div>"
+        figures.append((f"{size(report.bytes_read / report.seconds)}/s", "rate"))
+    yield from tiles(figures)
 
 
 def _facts(report: AuditReport, sha256: str) -> Iterator[str]:
-    facts: list[tuple[str, str]] = []
+    rows: list[tuple[str, str]] = []
     if report.vm_name:
-        facts.append(("VM", report.vm_name + (f" ({report.vm})" if report.vm != report.vm_name else "")))
+        rows.append(("VM", report.vm_name + (f" ({report.vm})" if report.vm != report.vm_name else "")))
     if report.point:
-        facts += [
+        rows += [
             ("Against restore point", f"{report.point.label}, made {report.point.created}"),
             ("its record's SHA-256", report.point.sha256),
         ]
-    facts += [
+    rows += [
         ("Repository", f"{report.repository} (ID {report.repository_id})"),
         ("Extent", report.mode),
         ("Began, ended", f"{report.began}, {report.ended}"),
     ]
     if report.resumed:
-        facts.append(("Interrupted", f"goes on with an audit that began {report.resumed}"))
-    facts.append(("By", f"{report.software} on {report.host}"))
+        rows.append(("Interrupted", f"goes on with an audit that began {report.resumed}"))
+    rows.append(("By", f"{report.software} on {report.host}"))
     if report.bytes_fetched:
-        facts.append(("Fetched from the repository", size(report.bytes_fetched)))
-    facts += [
+        rows.append(("Fetched from the repository", size(report.bytes_fetched)))
+    rows += [
         (name.replace("_", " ").capitalize(), f"{value:,}" if isinstance(value, int) else str(value))
         for name, value in report.figures.items()
     ]
-    facts += [
+    rows += [
         ("Report", f"{report.number}, SHA-256 {sha256}"),
         ("Report before it", report.previous or "none, it is the first"),
     ]
-    yield "<dl>"
-    for name, value in facts:
-        yield f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
-    yield "</dl>"
+    yield from facts(rows)
 
 
 # disks
@@ -154,85 +121,31 @@ def _facts(report: AuditReport, sha256: str) -> Iterator[str]:
 
 def _disk(number: int, disk: DiskResult, links: dict[int, int]) -> Iterator[str]:
     yield f'<section aria-labelledby="disk{number}"><h2 id="disk{number}">Disk {escape(disk.name)}</h2>'
-    region = disk.map.cell_blocks * BLOCK_BYTES
     said = (
         f"{disk.blocks:,} blocks: {disk.sound:,} sound, {disk.zero:,} zeros as expected, {disk.repaired:,} repaired, "
         f"{disk.wrong:,} wrong, {disk.blocks - disk.judged:,} not looked at"
     )
-    yield f"<figure>{_map(disk, links, said)}<figcaption>"
-    for name in (*RESULTS, "unseen"):
-        yield f'<span class="key">{_key(name)}{escape(_NAMES[name])}</span>'
-    yield f"<span>One square is {size(region)}, coloured by the gravest result in it.</span></figcaption></figure>"
-    yield '<dl style="margin-top:12px">'
-    for term, value in (
-        ("Size", f"{size(disk.capacity_bytes)} ({disk.capacity_bytes:,} bytes)"),
-        ("Result", said),
-        ("Read", f"{size(disk.bytes_read)} in {duration(disk.seconds)}; holes are not read"),
-        ("Path", disk.path),
-        ("ID", disk.id),
-        ("Held against Merkle root", disk.root),
-    ):
-        yield f"<dt>{escape(term)}</dt><dd>{escape(value)}</dd>"
-    yield "</dl></section>"
-
-
-def results(shown: DiskMap) -> list[tuple[str, list[int]]]:
-    """For each region of a map the gravest result in it, and its counts in the order of RESULTS."""
-    out = []
-    for counts in zip(*shown.columns(), strict=True):
-        worst = "unseen"
-        for name, count in zip(RESULTS, counts, strict=True):
-            if count:
-                worst = name
-        out.append((worst, list(counts)))
-    return out
-
-
-def _map(disk: DiskResult, links: dict[int, int], said: str) -> str:
-    """Regions in rows, from the top left; neighbours with one uneventful result are one shape."""
-    cells = results(disk.map)
-    columns = min(COLUMNS, max(16, len(cells)))
-    rows = -(-len(cells) // columns)
-    region = disk.map.cell_blocks * BLOCK_BYTES
     offsets = sorted(links)
-    parts = [
-        f'<svg viewBox="0 0 {columns * (CELL + GAP)} {rows * (CELL + GAP)}" role="img" aria-label="{escape(said)}" '
-        'xmlns="http://www.w3.org/2000/svg">'
-    ]
-    at = 0
-    while at < len(cells):
-        result, counts = cells[at]
-        stop, row_end = at + 1, (at // columns + 1) * columns
-        if result not in _GLYPHS:
-            while stop < min(row_end, len(cells)) and cells[stop][0] == result:
-                counts = [a + b for a, b in zip(counts, cells[stop][1], strict=True)]
-                stop += 1
-        x, y = at % columns * (CELL + GAP), at // columns * (CELL + GAP)
-        end = min(stop * region, disk.capacity_bytes)
-        tip = f"{at * region:,} to {end:,}: " + _tally(counts)
-        shape = (
-            f'<rect class="{result}" data-result="{result}" data-first="{at}" data-count="{stop - at}" x="{x}" y="{y}" '
-            f'width="{(stop - at) * (CELL + GAP) - GAP}" height="{CELL}" rx="1"><title>{escape(tip)}</title></rect>'
-        )
-        if result in _GLYPHS:
-            shape += f'<path class="glyph" transform="translate({x},{y})" d="{_GLYPHS[result]}"/>'
-            found = bisect_left(offsets, at * region)
-            if found < len(offsets) and offsets[found] < end:
-                shape = f'<a href="#finding{links[offsets[found]] + 1}" aria-label="{escape(tip)}">{shape}</a>'
-        parts.append(shape)
-        at = stop
-    return "".join([*parts, "</svg>"])
 
+    def link(first: int, stop: int) -> str:
+        """To the first finding in these bytes."""
+        found = bisect_left(offsets, first)
+        inside = found < len(offsets) and offsets[found] < stop
+        return f"#finding{links[offsets[found]] + 1}" if inside else ""
 
-def _tally(counts: list[int]) -> str:
-    words = [f"{count:,} {name}" for name, count in zip(RESULTS, counts, strict=True) if count]
-    return ", ".join(words) or "not looked at"
-
-
-def _key(name: str) -> str:
-    glyph = f'<path class="glyph" d="{_GLYPHS[name]}"/>' if name in _GLYPHS else ""
-    rect = f'<rect class="{name}" width="{CELL}" height="{CELL}" rx="1"/>'
-    return f'<svg viewBox="0 0 {CELL} {CELL}" aria-hidden="true">{rect}{glyph}</svg>'
+    yield from figure(DrawnDisk(_LEGEND, disk.capacity_bytes, disk.map.cell_blocks, disk.map.columns(), said), link)
+    yield from facts(
+        (
+            ("Size", f"{size(disk.capacity_bytes)} ({disk.capacity_bytes:,} bytes)"),
+            ("Result", said),
+            ("Read", f"{size(disk.bytes_read)} in {duration(disk.seconds)}; holes are not read"),
+            ("Path", disk.path),
+            ("ID", disk.id),
+            ("Held against Merkle root", disk.root),
+        ),
+        apart=True,
+    )
+    yield "</section>"
 
 
 # findings
@@ -271,20 +184,3 @@ def _finding(number: int, each: Finding) -> str:
         f'<td class="mono">{escape(each.expected)}<br>but: {escape(each.actual)}</td>'
         f'<td class="what">{escape(each.meaning[:1].upper() + each.meaning[1:])}.{remedy}</td></tr>'
     )
-
-
-def size(count: float) -> str:
-    """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1000 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "B" or count == int(count) else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 60:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
-    minutes = int(seconds) // 60
-    return f"{minutes} min {int(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,11 +6,9 @@ Owns the model and its JSON (docs/format.md, "Audit report"), refuses to keep or
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from warmspare.audit.reports.audit_summary import FORMAT as FORMAT
 from warmspare.audit.reports.audit_summary import MAX_REPORT_BYTES, AuditKind
@@ -18,10 +16,11 @@ from warmspare.audit.reports.findings import Finding, Severity
 from warmspare.model.units import block_count
 from warmspare.outside import records
 from warmspare.outside.records import Count, Line, Seconds, Sequence, Sha256, Sha256OrNone
+from warmspare.pages.region_counts import MAX_CELLS as MAX_CELLS
+from warmspare.pages.region_counts import RegionCounts
 from warmspare.repository.chain import Point
 from warmspare.state.report_chain import MOST_REPORTS, decoded
 
-MAX_CELLS = 4096  # of a map: enough to see where, few enough to draw
 MAX_FINDINGS = 10_000  # listed in a report; more are counted, and are in its map
 
 # What can be said of a block, in the order of the map's columns; later ones hide earlier ones where a cell is drawn.
@@ -175,50 +174,23 @@ def decode(data: bytes, where: str) -> AuditReport:
     return decoded(data, where, AuditReport, "audit report", FORMAT)
 
 
-class MapBuilder:
+class MapBuilder(RegionCounts):
     """Counts results block by block into at most MAX_CELLS regions of a disk."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        blocks = block_count(capacity_bytes)
-        cell = 1
-        while -(-blocks // cell) > MAX_CELLS:
-            cell *= 2
-        self.cell_blocks, self._blocks = cell, blocks
-        self._counts = np.zeros((len(RESULTS), max(1, -(-blocks // cell))), dtype=np.int64)
-
-    def add(self, result: int, blocks: npt.NDArray[Any], sign: int = 1) -> None:
-        """blocks: numbers of blocks with this result, each once. sign -1 takes them back."""
-        if blocks.size:
-            np.add.at(self._counts[result], np.asarray(blocks, dtype=np.int64) // self.cell_blocks, sign)
-
-    def add_run(self, result: int, start: int, count: int, sign: int = 1) -> None:
-        """Blocks [start, start + count) have this result, each counted `sign` times; costs nothing for each."""
-        if count <= 0:
-            return
-        cell, stop = self.cell_blocks, start + count
-        first, last = start // cell, (stop - 1) // cell
-        row = self._counts[result]
-        if first == last:
-            row[first] += sign * count
-            return
-        row[first] += sign * ((first + 1) * cell - start)
-        row[first + 1 : last] += sign * cell
-        row[last] += sign * (stop - last * cell)
-
-    def total(self, result: int) -> int:
-        return int(self._counts[result].sum())
+        super().__init__(capacity_bytes, len(RESULTS))
 
     def build(self) -> DiskMap:
-        zero, sound, repaired, wrong = (_fold(row.tolist()) for row in self._counts)
+        zero, sound, repaired, wrong = map(_fold, self.columns())
         return DiskMap(self.cell_blocks, zero, sound, repaired, wrong)
 
     @classmethod
     def of(cls, capacity_bytes: int, built: DiskMap) -> MapBuilder:
         """One that goes on from what another had built. ValueError where that is no map of such a disk."""
-        out, counts = cls(capacity_bytes), built.columns()
-        if built.cell_blocks != out.cell_blocks or {len(column) for column in counts} != {out._counts.shape[1]}:
+        out = cls(capacity_bytes)
+        if built.cell_blocks != out.cell_blocks:
             raise ValueError("the map is of another disk")
-        out._counts[:] = counts
+        out.restore(built.columns())
         return out
 
 

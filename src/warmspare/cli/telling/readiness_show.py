@@ -9,7 +9,7 @@ from warmspare.cli.telling.output import Show
 if TYPE_CHECKING:
     from warmspare.observe.event import Event
     from warmspare.observe.kinds.finding_events import ReadinessFinding
-    from warmspare.observe.kinds.readiness_events import CheckDone
+    from warmspare.observe.kinds.looking_events import CheckDone
 
 STYLES = {"stops": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -22,7 +22,7 @@ class ReadinessShow(Show):
 
     def event(self, event: Event) -> bool:
         from warmspare.observe.kinds.finding_events import ReadinessFinding
-        from warmspare.observe.kinds.readiness_events import CheckDone
+        from warmspare.observe.kinds.looking_events import CheckDone
 
         if isinstance(event, ReadinessFinding):
             self._findings.append(event)

@@ -54,5 +54,8 @@ def chosen_tone(form: str | None, *, json: bool, quiet: bool, verbose: bool, end
     if quiet and verbose:
         raise ConfigError("--quiet and --verbose exclude each other", hint="give one of them")
     if endless and form == "json":
-        raise ConfigError("--output json is written at the end, and --follow has none", hint="take --output jsonl")
+        raise ConfigError(
+            "--output json is written at the end, and what goes on until it is ended has none",
+            hint="take --output jsonl",
+        )
     return Tone("jsonl" if json else known[form] if form else "table", quiet, verbose)

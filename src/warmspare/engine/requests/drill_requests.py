@@ -14,7 +14,7 @@ from warmspare.engine.wiring.readable_disks import DisksChoice
 from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
 from warmspare.observe.kinds.drill_events import Drill, DrillsDone, DrillTrend, RecordWrong
-from warmspare.observe.kinds.readiness_events import CheckDone
+from warmspare.observe.kinds.looking_events import CheckDone
 from warmspare.observe.kinds.run_events import WouldDone
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.request import RunContext
 from warmspare.engine.wiring.usual_repository import settled
 from warmspare.errors import ConfigError
-from warmspare.observe.kinds.readiness_events import PointRead
+from warmspare.observe.kinds.looking_events import PointRead
 
 if TYPE_CHECKING:
     from warmspare.recover.disks.held_point import HeldPoint

@@ -7,6 +7,7 @@ here is refused with ENOSYS, which the kernel takes for "not offered" and does n
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import struct
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ _ASYNC_READ, _KEEP_CACHE = 1, 2
 _WRITE_BYTES = 4096  # the least there is
 _IN, _OUT = struct.Struct("=IIQQIIIHH"), struct.Struct("=IiQ")
 _INIT_IN, _INIT_OUT = struct.Struct("=IIII"), struct.Struct("=IIIIHHIIHHI28x")
-_READ_IN = struct.Struct("=QQI")
+_READ_IN, _INTERRUPT_IN = struct.Struct("=QQI"), struct.Struct("=Q")
+_DIRENT = struct.Struct("=QQII")
 _ATTRIBUTES = struct.Struct("=QQQQQQIIIIIIIIII")
 _ENTRY, _ATTR_OUT, _OPEN_OUT = struct.Struct("=QQQQII"), struct.Struct("=QII"), struct.Struct("=QII")
 _STATFS_OUT = struct.Struct("=40xIII28x")  # no blocks, none free: `df` leaves it out
@@ -40,10 +42,13 @@ class FuseRequests(IntEnum):
     INIT = 26
     INTERRUPT = 36
     DESTROY = 38
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
     BATCH_FORGET = 42
 
 
-_UNANSWERED = (FuseRequests.FORGET, FuseRequests.BATCH_FORGET, FuseRequests.INTERRUPT)
+_UNANSWERED = (FuseRequests.FORGET, FuseRequests.BATCH_FORGET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,13 @@ class Read:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Whoever asked `unique` does not want it any more, and waits for its answer all the same."""
+
+    unique: int
+
+
 def parse(data: bytes) -> FuseRequest:
     """A request as it is read from the kernel. ValueError if it is none."""
     if len(data) < _IN.size:
@@ -82,13 +94,23 @@ def reply(unique: int, body: bytes | memoryview = b"", *, error: int = 0) -> lis
 
 
 class FuseFiles:
-    """Files of these sizes, by their numbers `0`, `1`, … in one directory. under_way: reads ahead that the kernel may
-    have open at once."""
+    """Files of these sizes in one directory, that only their owner may read. under_way: reads ahead that the kernel may
+    have open at once. names: theirs; by their numbers `0`, `1`, … without. made_s: their date, Unix seconds."""
 
-    def __init__(self, sizes: Sequence[int], owner: tuple[int, int], under_way: int) -> None:
-        self._sizes, self._owner, self._under_way = sizes, owner, under_way
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        owner: tuple[int, int],
+        under_way: int,
+        names: Sequence[str] | None = None,
+        made_s: int = 0,
+    ) -> None:
+        self._sizes, self._owner, self._under_way, self._made_s = sizes, owner, under_way, made_s
+        called = [str(number) for number in range(len(sizes))] if names is None else names
+        self._names = [os.fsencode(name) for name in called]
+        self._nodes = {name: FIRST + number for number, name in enumerate(self._names)}
 
-    def answer(self, request: FuseRequest) -> Read | list[bytes | memoryview] | None:
+    def answer(self, request: FuseRequest) -> Read | Interrupt | list[bytes | memoryview] | None:
         """What the kernel asked: bytes to be read first, or the answer, or None where it wants none."""
         match request.asked:
             case FuseRequests.READ if self._is_file(request.node):
@@ -104,9 +126,16 @@ class FuseFiles:
                 return reply(request.unique, body)
             case FuseRequests.OPEN if self._is_file(request.node):
                 return reply(request.unique, _OPEN_OUT.pack(0, _KEEP_CACHE, 0))
+            case FuseRequests.OPENDIR if request.node == ROOT:
+                return reply(request.unique, _OPEN_OUT.pack(0, 0, 0))
+            case FuseRequests.READDIR if request.node == ROOT:
+                _, offset, length = _READ_IN.unpack_from(request.body)
+                return reply(request.unique, self._entries(offset, length))
+            case FuseRequests.INTERRUPT:
+                return Interrupt(*_INTERRUPT_IN.unpack_from(request.body))
             case FuseRequests.STATFS:
                 return reply(request.unique, _STATFS_OUT.pack(4096, 255, 4096))
-            case FuseRequests.RELEASE | FuseRequests.DESTROY:
+            case FuseRequests.RELEASE | FuseRequests.RELEASEDIR | FuseRequests.DESTROY:
                 return reply(request.unique)
             case asked if asked in _UNANSWERED:
                 return None
@@ -133,15 +162,27 @@ class FuseFiles:
         )
 
     def _lookup(self, request: FuseRequest) -> list[bytes | memoryview]:
-        names = [str(number).encode() for number in range(len(self._sizes))]
-        name = request.body.rstrip(b"\0")
-        if request.node != ROOT or name not in names:
+        node = self._nodes.get(request.body.rstrip(b"\0"))
+        if request.node != ROOT or node is None:
             return reply(request.unique, error=errno.ENOENT)
-        node = FIRST + names.index(name)
         entry = _ENTRY.pack(node, 0, _FOR_EVER_S, _FOR_EVER_S, 0, 0)
         return reply(request.unique, entry + self._attributes(node))
+
+    def _entries(self, first: int, most_bytes: int) -> bytes:
+        """What the directory has from its entry `first` on, whole entries in at most so many bytes."""
+        out = bytearray()
+        all_of = [(ROOT, b"."), (ROOT, b".."), *((FIRST + number, name) for number, name in enumerate(self._names))]
+        for number, (node, name) in enumerate(all_of[first:], first + 1):
+            kind = (stat.S_IFDIR if node == ROOT else stat.S_IFREG) >> 12
+            entry = _DIRENT.pack(node, number, len(name), kind) + name
+            entry += bytes(-len(entry) % 8)
+            if len(out) + len(entry) > most_bytes:
+                break
+            out += entry
+        return bytes(out)
 
     def _attributes(self, node: int) -> bytes:
         size = 0 if node == ROOT else self._sizes[node - FIRST]
         mode = stat.S_IFDIR | 0o500 if node == ROOT else stat.S_IFREG | 0o400
-        return _ATTRIBUTES.pack(node, size, -(-size // 512), 0, 0, 0, 0, 0, 0, mode, 1, *self._owner, 0, 4096, 0)
+        dates = (self._made_s,) * 3
+        return _ATTRIBUTES.pack(node, size, -(-size // 512), *dates, 0, 0, 0, mode, 1, *self._owner, 0, 4096, 0)

@@ -7,15 +7,13 @@ disks' hash tables and manifests, in files without a name.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from warmspare.errors import ConfigError, by_hand
-from warmspare.format.restore_point import Disk
 from warmspare.model.ids import DiskId, PointId
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
@@ -25,11 +23,9 @@ from warmspare.repository import disk_tables
 from warmspare.repository.blocks.chain_blocks import FRAMES_KEPT_BYTES, ChainBlocks
 from warmspare.repository.chain import Point, Repository, open_repository
 from warmspare.repository.vm_lookup import point_called
-from warmspare.state.local_files import STATE_DIRECTORY, local_io
-from warmspare.state.local_table import HashTable
 from warmspare.store.around.counting import CountingStore
 from warmspare.store.contract import Store
-from warmspare.threads import Threads, in_thread
+from warmspare.threads import Threads
 
 T = TypeVar("T")
 
@@ -81,14 +77,22 @@ class HeldPoint:
         return self.record.id
 
 
-async def with_point(
-    store: Store, vm: str, at: str | None, scratch: Path, work: Callable[[HeldPoint], Awaitable[T]]
-) -> T:
-    """The result of `work`, which is given the VM's restore point that `at` names, or its newest, as long as it runs.
+@dataclass(frozen=True, slots=True)
+class OpenedPoint:
+    """A restore point of which any bytes can be read, as blocks that are proved. fetched: counts what that costs."""
 
-    vm: its ID in the repository, or its name. scratch: a directory for what is fetched, made if absent. IntegrityError
-    as soon as something that is read can't be proved, StoreError if it can't be had; the work is ended then, whatever
-    it has come to. ConfigError: there is no such point, or this machine can't show it as files.
+    record: Point
+    repository: Repository
+    blocks: tuple[PointBlocks, ...]
+    fetched: CountingStore
+
+
+@asynccontextmanager
+async def opened_point(store: Store, vm: str, at: str | None, scratch: Path) -> AsyncIterator[OpenedPoint]:
+    """The VM's restore point that `at` names, or its newest, for as long as the block runs; nothing of it is mounted.
+
+    vm: its ID in the repository, or its name. scratch: a directory for what is fetched, made if absent. ConfigError:
+    there is no such point. IntegrityError, StoreError.
     """
     counted = CountingStore(store)
     repository = await open_repository(counted)
@@ -101,31 +105,28 @@ async def with_point(
         stack.callback(threads.close)
         kept, blocks = Kept(), []
         for disk in point.record.disks:
-            table = stack.enter_context(await _table(repository, point, disk, scratch))
+            table = stack.enter_context(await disk_tables.temporary(repository, disk, point, scratch))
             chain = ChainBlocks(
                 repository, point, disk, scratch, threads, Meter(), FRAMES_KEPT_BYTES // len(point.record.disks)
             )
             await stack.enter_async_context(chain)
             blocks.append(PointBlocks(disk, table, chain, threads, kept))
+        yield OpenedPoint(point, repository, tuple(blocks), counted)
+
+
+async def with_point(
+    store: Store, vm: str, at: str | None, scratch: Path, work: Callable[[HeldPoint], Awaitable[T]]
+) -> T:
+    """The result of `work`, which is given the restore point of `opened_point` as descriptors, as long as it runs.
+
+    IntegrityError as soon as something that is read can't be proved, StoreError if it can't be had; the work is ended
+    then, whatever it has come to. ConfigError: there is no such point, or this machine can't show it as files.
+    """
+    async with opened_point(store, vm, at, scratch) as point:
 
         def opened(fds: list[int]) -> Awaitable[T]:
-            each = zip(point.record.disks, fds, blocks, strict=True)
+            each = zip(point.record.record.disks, fds, point.blocks, strict=True)
             disks = tuple(PointDisk(disk.id, disk.capacity_bytes, fd, of) for disk, fd, of in each)
-            return work(HeldPoint(point, repository.id, store.uri, disks, counted))
+            return work(HeldPoint(point.record, point.repository.id, store.uri, disks, point.fetched))
 
-        return await served([ServedFile(of.capacity_bytes, of.read) for of in blocks], opened)
-
-
-async def _table(repository: Repository, point: Point, disk: Disk, scratch: Path) -> HashTable:
-    """The disk's hash table at the point, its root checked, in a file that has no name any more."""
-    with local_io(STATE_DIRECTORY, scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=scratch, prefix="table-")
-    with folder as name:
-        table = HashTable(Path(name) / "table")
-        try:
-            await disk_tables.rebuild(repository, disk.id, point, table, scratch)
-        except BaseException:
-            await in_thread(table.close)
-            raise
-    return table
+        return await served([ServedFile(of.capacity_bytes, of.read) for of in point.blocks], opened)

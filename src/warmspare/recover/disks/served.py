@@ -16,6 +16,7 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,10 +39,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ServedFile:
-    """A file. read: gives exactly the bytes of (offset, length), which lie inside of it."""
+    """A file. read: gives exactly the bytes of (offset, length), which lie inside of it; UnreadableError where these
+    can't be had and others may. name: of the file, where a person sees it."""
 
     size_bytes: int
     read: Callable[[int, int], Awaitable[bytes]]
+    name: str = ""
+
+
+class UnmountedError(RecoverError):
+    """Somebody else unmounted it."""
+
+
+class UnreadableError(Exception):
+    """Some bytes can't be had: whoever asked for them is told so, and nothing else ends."""
 
 
 async def served(files: Sequence[ServedFile], work: Callable[[list[int]], Awaitable[T]]) -> T:
@@ -51,7 +62,7 @@ async def served(files: Sequence[ServedFile], work: Callable[[list[int]], Awaita
     ConfigError where nothing can be mounted. On every way out, a cancel too, readers are let go at once, the work is
     ended and awaited, and nothing stays mounted.
     """
-    async with _mounted(files) as (connection, fds):
+    async with _opened(files) as (connection, fds):
         working = asyncio.ensure_future(work(fds))
         both: set[asyncio.Future[Any]] = {working, connection.failed}
         try:
@@ -67,14 +78,18 @@ async def served(files: Sequence[ServedFile], work: Callable[[list[int]], Awaita
         return working.result()
 
 
-class _Connection:
+class FuseConnection:
     """Answers the kernel. fd: of the device, its own from here on. failed: done when a read failed, by which it is told
-    before its reader is."""
+    before its reader is, or when somebody unmounted it (UnmountedError). named: whether files have their names, or just
+    numbers. made_s: their date, Unix seconds."""
 
-    def __init__(self, fd: int, files: Sequence[ServedFile]) -> None:
+    def __init__(self, fd: int, files: Sequence[ServedFile], *, named: bool = False, made_s: int = 0) -> None:
         self._fd, self._files = fd, files
         owner = (os.geteuid(), os.getegid())
-        self._protocol = fuse.FuseFiles([file.size_bytes for file in files], owner, READS_UNDER_WAY)
+        names = [file.name for file in files] if named else None
+        self._protocol = fuse.FuseFiles([file.size_bytes for file in files], owner, READS_UNDER_WAY, names, made_s)
+        self._asked_for: dict[int, asyncio.Task[None]] = {}  # reads under way, by the number of the request
+        self._unwanted: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(READS_UNDER_WAY)
         self._reading: set[asyncio.Task[None]] = set()
@@ -99,7 +114,7 @@ class _Connection:
     async def ended(self) -> None:
         """Wait for what was being read when it was closed."""
         while self._reading:
-            await finish(asyncio.wait(self._reading))
+            await finish(asyncio.wait(set(self._reading)))  # the set itself may be empty when it comes to that
 
     def _asked(self) -> None:
         try:
@@ -109,7 +124,8 @@ class _Connection:
                 return
             gone = error.errno == errno.ENODEV
             what = "somebody unmounted the restore point" if gone else f"the kernel's FUSE failed: {error.strerror}"
-            self._fail(RecoverError(what, where=str(DEVICE), hint="run this again", retryable=True))
+            kind = UnmountedError if gone else RecoverError
+            self._fail(kind(what, where=str(DEVICE), hint="run this again", retryable=True))
             self.close()
             return
         request = fuse.parse(data)
@@ -117,14 +133,30 @@ class _Connection:
         if isinstance(answer, fuse.Read):
             task = self._loop.create_task(self._read(answer))
             self._reading.add(task)
-            task.add_done_callback(self._reading.discard)
+            self._asked_for[answer.unique] = task
+            task.add_done_callback(partial(self._over, answer.unique))
+        elif isinstance(answer, fuse.Interrupt):
+            if unwanted := self._asked_for.get(answer.unique):
+                self._unwanted.add(answer.unique)
+                unwanted.cancel()
         elif answer is not None:
             self._reply(answer)
+
+    def _over(self, unique: int, task: asyncio.Task[None]) -> None:
+        """Also of one that was cancelled before it began."""
+        self._reading.discard(task)
+        del self._asked_for[unique]
+        if unique in self._unwanted:
+            self._unwanted.discard(unique)
+            if task.cancelled():
+                self._reply(fuse.reply(unique, error=errno.EINTR))
 
     async def _read(self, wanted: fuse.Read) -> None:
         try:
             async with self._slots:
                 data = await self._files[wanted.number].read(wanted.offset, wanted.length)
+        except UnreadableError:
+            self._reply(fuse.reply(wanted.unique, error=errno.EIO))
         except Exception as error:
             self._fail(error)
             self._reply(fuse.reply(wanted.unique, error=errno.EIO))
@@ -143,13 +175,14 @@ class _Connection:
 
 
 @contextlib.asynccontextmanager
-async def _mounted(files: Sequence[ServedFile]) -> AsyncIterator[tuple[_Connection, list[int]]]:
+async def _opened(files: Sequence[ServedFile]) -> AsyncIterator[tuple[FuseConnection, list[int]]]:
     """The files, mounted and open."""
     with local_io(WHAT, tempfile.gettempdir()):
         folder = Path(tempfile.mkdtemp(prefix="warmspare-"))  # of mode 0700
     try:
-        async with _device(folder) as (device, unmount):
-            connection = _Connection(device, files)
+        hint = "run where FUSE may be used, or apply a replica and give --replica"
+        async with mounted_device(folder, hint=hint) as (device, unmount):
+            connection = FuseConnection(device, files)
             fds: list[int] = []
 
             async def let_go() -> Path | None:
@@ -191,9 +224,9 @@ def _open(path: Path, fds: list[int]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
+async def mounted_device(folder: Path, *, hint: str) -> AsyncIterator[tuple[int, Callable[[], Awaitable[None]]]]:
     """The kernel's end of a mount at `folder`, which the block takes over and closes; unmounted when it ends, or
-    by what is given beside. ConfigError where nothing can be mounted."""
+    by what is given beside, also where somebody is in it. ConfigError, with that hint, where nothing can be mounted."""
     ours, theirs = socket.socketpair()
     helpers: list[asyncio.subprocess.Process] = []
     device: list[int] = []
@@ -234,7 +267,7 @@ async def _device(folder: Path) -> AsyncIterator[tuple[int, Callable[[], Awaitab
             raise ConfigError(
                 f"a restore point can't be shown as files: {said}",
                 where=str(DEVICE),
-                hint="run where FUSE may be used, or apply a replica and give --replica",
+                hint=hint,
             )
         yield device.pop(), unmount
     finally:

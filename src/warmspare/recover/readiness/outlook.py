@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from warmspare.errors import WarmspareError, first_of
-from warmspare.observe.kinds.readiness_events import OutlookTold
+from warmspare.observe.kinds.looking_events import OutlookTold
 from warmspare.recover.disks.held_point import HeldPoint, with_point
 from warmspare.recover.disks.origin import of_point
 from warmspare.recover.readiness.boot_findings import BootFinding

@@ -1,15 +1,15 @@
 """Blocks of a disk at a restore point, put together from the chain; owns what is fetched for that and how often.
 
 docs/format.md, "Reading one block": each page comes from the newest record that names it. Manifests are fetched once
-and kept in one unlinked file, however long the chain; frames that were used last are kept, for neighbours often share
-them. What is filled in is not proved: who asked holds each block against its hash. The audits read the chain in ways of
-their own (audit/replica/recall.py, audit/repository/deep/), so that they can't be wrong together with this.
+and kept in one unlinked file, however long the chain; frames are held for the neighbours that share them. What is
+filled in is not proved: who asked holds each block against its hash. The audits read the chain in ways of their own
+(audit/replica/recall.py, audit/repository/deep/), so that they can't be wrong together with this.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from warmspare.format.manifest import ManifestReader
 from warmspare.format.restore_point import Disk
 from warmspare.model.block_records import NO_FRAME
 from warmspare.model.columns import U16, U32
+from warmspare.model.ids import PointId
+from warmspare.model.masks import total
 from warmspare.model.runs import Rows, by_value
 from warmspare.observe.events import Meter
 from warmspare.repository.blocks.block_window import BlockWindow
 from warmspare.repository.blocks.frame_pages import copy_pages
-from warmspare.repository.blocks.kept_frames import KeptFrames
+from warmspare.repository.blocks.held_frames import HeldFrames
 from warmspare.repository.blocks.pack_ranges import PackObject, PackRange, RangeFrame, pack_objects, ranges
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history.step import Step
@@ -59,6 +61,11 @@ class _WindowPart:
     def pages(self, rows: Rows) -> tuple[U32, U16]:
         """(block, the pages to take) of each of these rows."""
         return self.chunk.records.block[rows], self.take[rows]
+
+    def frame(self, index: int) -> tuple[str, int]:
+        """Which one the chunk calls so: the pack's key, and where it begins in it."""
+        number, offset, _ = self.chunk.frames.place(index)
+        return self.level.packs[number].key, offset
 
 
 class _Losses:
@@ -94,19 +101,21 @@ class ChainBlocks:
         self._repository, self._disk, self._scratch = repository, disk, scratch
         self._threads, self._meter = threads, meter
         self._lowest = head  # of the points whose manifests are there; the head before any
+        self._before: PointId | None = None  # where its step begins
         self._steps: AsyncIterator[Step] | None = None
         self._levels: list[_Level] = []
         self._bottom = False
         self._loading = asyncio.Lock()
         self._shelf: ObjectShelf | None = None
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
-        self._frames: KeptFrames[tuple[str, int]] = KeptFrames(kept_bytes)
+        self._frames = HeldFrames(kept_bytes, scratch)
+        self._coming: dict[tuple[str, int], asyncio.Event] = {}  # frames that are being fetched
 
     async def __aenter__(self) -> ChainBlocks:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._frames.clear()
+        self._frames.close()
         if self._shelf is not None:
             self._shelf.close()
             self._shelf = None
@@ -139,13 +148,46 @@ class ChainBlocks:
         except IntegrityError as error:
             # A damaged record or manifest hides whatever pages of these blocks it names.
             losses.at(np.flatnonzero(missing), error)
+        later: list[tuple[_WindowPart, Rows, list[asyncio.Event]]] = []
         async with asyncio.TaskGroup() as tasks:
             for part in parts:
-                rows = await self._from_kept(part, window, losses)
+                rows = await self._from_held(part, np.flatnonzero(part.take), window, losses)
+                rows, others, coming = self._unclaimed(part, rows)
+                if others.size:
+                    later.append((part, others, coming))
                 for wanted in _requests(part, rows, losses):
-                    await self._slots.acquire()
-                    tasks.create_task(self._range(wanted, part, window, losses))
+                    task = tasks.create_task(self._range(wanted, part, window, losses))
+                    task.add_done_callback(self._claim(wanted))
+        for part, rows, coming in later:
+            for one in coming:
+                await one.wait()
+            rows = await self._from_held(part, rows, window, losses)
+            for wanted in _requests(part, rows, losses):  # whoever fetched them failed, or they are gone again
+                await self._range(wanted, part, window, losses)
         return losses.found
+
+    def _unclaimed(self, part: _WindowPart, rows: Rows) -> tuple[Rows, Rows, list[asyncio.Event]]:
+        """(rows whose frames are to be fetched, the rest, what is waited for first): neighbours that are read side by
+        side share frames, and each is fetched once."""
+        mine, others, coming = [rows[:0]], [rows[:0]], []
+        for index, using in by_value(part.chunk.records.frame, rows):
+            key = part.frame(index)
+            if fetching := self._coming.get(key):
+                coming.append(fetching)
+            (others if fetching or key in self._frames else mine).append(using)
+        return np.sort(np.concatenate(mine)), np.sort(np.concatenate(others)), coming
+
+    def _claim(self, wanted: PackRange) -> Callable[[object], None]:
+        """Its frames are being fetched, until what is given is called."""
+        keys, came = [(wanted.pack.key, piece.pack_offset) for piece in wanted.pieces], asyncio.Event()
+        self._coming.update(dict.fromkeys(keys, came))
+
+        def over(_: object) -> None:
+            for key in keys:
+                self._coming.pop(key, None)
+            came.set()
+
+        return over
 
     async def _level(self, depth: int) -> _Level | None:
         """The depth-th step from the head on down; None below the one in which the disk began."""
@@ -160,11 +202,12 @@ class ChainBlocks:
 
     async def _load(self) -> None:
         """One step more."""
-        if self._steps is None:
-            self._steps = ancestors(self._repository, self._lowest)
-            if self._levels:
-                await anext(self._steps)  # that one is there
+        again = self._steps is None and self._levels
+        if self._steps is None:  # points may have been dropped since, the head among them
+            self._steps = ancestors(self._repository, self._lowest, lingering=True)
         step = await anext(self._steps, None)
+        if again and step is not None and step.before == self._before:
+            step = await anext(self._steps, None)  # that one is there; else it is a fold now, which says more
         stated = step.manifest(self._disk.id) if step else None
         if step is None or stated is None:
             self._bottom = True
@@ -178,7 +221,7 @@ class ChainBlocks:
         packs = pack_objects(step.point.record.vm_id, manifest.packs)
         self._bottom = bool(stated.from_nothing)
         self._levels.append(_Level(manifest, packs, where))
-        self._lowest = step.point
+        self._lowest, self._before = step.point, step.before
 
     @staticmethod
     def _locate(level: _Level, window: BlockWindow, missing: U16) -> tuple[list[_WindowPart], U16]:
@@ -200,9 +243,8 @@ class ChainBlocks:
                 parts.append(_WindowPart(level, chunk, take))
         return parts, missing
 
-    async def _from_kept(self, part: _WindowPart, window: BlockWindow, losses: _Losses) -> Rows:
-        """Take what frames that are kept give; the rows that are left."""
-        rows = np.flatnonzero(part.take)
+    async def _from_held(self, part: _WindowPart, rows: Rows, window: BlockWindow, losses: _Losses) -> Rows:
+        """Take what frames that are held give to these rows; the rows that are left."""
         frame_of = part.chunk.records.frame
         none = frame_of[rows] == NO_FRAME
         if none.any():
@@ -210,29 +252,38 @@ class ChainBlocks:
                 part, rows[none], FormatError("a record carries pages and names no frame", where=part.level.where)
             )
             rows = rows[~none]
-        left = []
-        for index, using in by_value(frame_of, rows):
-            number, offset, _ = part.chunk.frames.place(index)
-            pack = part.level.packs[number]
-            held = self._frames.get((pack.key, offset))
-            if held is None:
-                left.append(using)
-                continue
-            try:
-                await self._threads.run(copy_pages, held, *part.pages(using), window, f"{pack.key}, offset {offset}")
-            except FormatError as error:
-                losses.of(part, using, error)
+        using = by_value(frame_of, rows)
+        if not any(part.frame(index) in self._frames for index, _ in using):
+            return rows
+        left, damaged = await self._threads.run(self._copy_held, part, using, window)
+        for some, error in damaged:
+            losses.of(part, some, error)
         return np.sort(np.concatenate(left)) if left else rows[:0]
 
+    def _copy_held(
+        self, part: _WindowPart, using: Sequence[tuple[int, Rows]], window: BlockWindow
+    ) -> tuple[list[Rows], list[tuple[Rows, FormatError]]]:
+        """In a worker thread: (rows whose frames are not held, those that a held one lacks pages of)."""
+        left, damaged = [], []
+        for index, rows in using:
+            key = part.frame(index)
+            held = self._frames.take(key, total(part.take[rows]))
+            if held is None:
+                left.append(rows)
+                continue
+            try:
+                copy_pages(held, *part.pages(rows), window, f"{key[0]}, offset {key[1]}")
+            except FormatError as error:
+                damaged.append((rows, error))
+        return left, damaged
+
     async def _range(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
-        try:
+        async with self._slots:
             await self._fetch(wanted, part, window, losses)
-        finally:
-            self._slots.release()
 
     async def _fetch(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, losses: _Losses) -> None:
         try:
-            frames = await read_sound(
+            await read_sound(
                 lambda: self._read(wanted), lambda data: self._threads.run(self._decode, wanted, part, window, data)
             )
         except FormatError as error:  # one of its frames is damaged
@@ -244,26 +295,22 @@ class ChainBlocks:
                 await self._fetch(PackRange(wanted.pack, piece.pack_offset, piece.size, [alone]), part, window, losses)
         except IntegrityError as error:  # there is no such pack
             losses.of(part, wanted.rows, error)
-        else:
-            for key, decoded in frames:
-                self._frames.keep(key, decoded)
 
     async def _read(self, wanted: PackRange) -> bytes:
         data = await wanted.read(self._repository)
         self._meter.read_bytes += len(data)
         return data
 
-    def _decode(
-        self, wanted: PackRange, part: _WindowPart, window: BlockWindow, data: bytes
-    ) -> list[tuple[tuple[str, int], frame.Frame]]:
+    def _decode(self, wanted: PackRange, part: _WindowPart, window: BlockWindow, data: bytes) -> None:
         """In a worker thread: every frame of a range."""
-        view, out = memoryview(data), []
+        view, decoded = memoryview(data), []
         for piece in wanted.pieces:
             where = f"{self._repository.where(wanted.pack.key)}, offset {piece.pack_offset}"
-            decoded = frame.decode(view[piece.start : piece.start + piece.size], where)
-            copy_pages(decoded, *part.pages(piece.rows), window, where)
-            out.append(((wanted.pack.key, piece.pack_offset), decoded))
-        return out
+            unpacked = frame.decode(view[piece.start : piece.start + piece.size], where)
+            copy_pages(unpacked, *part.pages(piece.rows), window, where)
+            decoded.append(unpacked)
+        for piece, unpacked in zip(wanted.pieces, decoded, strict=True):  # once all of them are sound
+            self._frames.keep((wanted.pack.key, piece.pack_offset), unpacked, total(part.take[piece.rows]))
 
 
 def _requests(part: _WindowPart, rows: Rows, losses: _Losses) -> list[PackRange]:

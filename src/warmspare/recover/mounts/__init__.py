@@ -1,0 +1,1 @@
+"""A restore point or a replica as read-only files in a folder of the user's, until it is ended."""
