@@ -215,7 +215,7 @@ def test_the_trap_is_where_the_stages_are(
         "Merge._range",
         "apply.merge.apply_frame",
         "BlockRepair.repair",
-        "BlockRepair._write",
+        "apply.block_repair.write_block",
         "ChainBlocks.gather",
         "ChainBlocks._load",
         "native.apply_records",

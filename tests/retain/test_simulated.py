@@ -45,6 +45,7 @@ async def weigh(world: Simulation, checked: int) -> float:
     return here.total / fresh.total
 
 
+@pytest.mark.timeout(1200)  # three thousand syncs
 async def test_a_month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = Simulation(tmp_path, Guest(), monkeypatch)
     await live(world, 31, 1)
