@@ -60,7 +60,10 @@ def test_a_half_staged_point_that_was_dropped_is_given_up(rig: StageRig) -> None
     assert [each.id for each in rig.account.snapshots.values()] == [made.id]
 
 
-def test_staged_points_are_kept_where_it_is_asked(rig: StageRig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", ["by an option", "by the configuration"])
+def test_staged_points_are_kept_where_it_is_asked(
+    rig: StageRig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
     rng = random.Random(7)
     random_disk(rig.disk, 2 * MIB, rng)
     rig.sync()
@@ -68,7 +71,11 @@ def test_staged_points_are_kept_where_it_is_asked(rig: StageRig, monkeypatch: py
     for _ in range(3):
         scribble(rig.disk, rng, pieces=2)
         rig.sync()
-    words = ("prune", "--repo", rig.repo, "--keep-last", 1, "--staged")
+    words = ["prune", "--repo", rig.repo, "--keep-last", 1, "--staged"]
+    if said == "by the configuration":
+        config = tmp_path / "c.toml"
+        config.write_text(f'[repository.r]\nuri = "{rig.repo}"\nstaged_region = "eu-central-1"\n')
+        words[-1:] = ["--config", config, "--vm", rig.vm]
     told = {each["sequence"]: each for each in command(*words).all("prune.point")}
     assert [number for number, each in told.items() if each["goes"]] == [2, 3]
     assert told[1]["reasons"] == ["staged in EC2"]

@@ -21,6 +21,7 @@ from warmspare.config.settings import (
     Quiesce,
     RepositorySettings,
     Settings,
+    StagedPlace,
     VCenter,
     Vm,
     suggest,
@@ -49,10 +50,12 @@ _POLICY = (
 )
 FIND: tuple[FindBy, ...] = get_args(FindBy)
 _VDDK = ("vddk", "vddk_config", "transport")
+_OF_S3 = ("endpoint_url", "region", "profile")
+_STAGED = ("staged_region", "staged_profile")
 KEYS: dict[str, tuple[str, ...]] = {
     "": ("allow_plain_secrets", "defaults", "limits", "vcenter", "repository", "vm"),
     "vcenter": ("host", "port", "user", "password", "thumbprint", "ca_file", *_VDDK),
-    "repository": ("uri", "endpoint_url", "region", "profile", *s3_settings.KEYS, "limit", "single_sender"),
+    "repository": ("uri", *_OF_S3, *s3_settings.KEYS, "limit", "single_sender", *_STAGED),
     "defaults": ("vcenter", "repository", *_VDDK, "limit", *_POLICY),
     "vm": ("vcenter", "repository", *FIND, *_POLICY),
     "disks": ("include", "exclude"),
@@ -219,14 +222,17 @@ class ConfigReading:
         demands = s3_settings.take(table)
         limit = self._limit(table, defaults.limit)
         single_sender = table.take("single_sender", values.boolean, False)
+        staged_region = table.take("staged_region", values.word, None)
+        staged_profile = table.take("staged_profile", values.word, None)
+        staged = StagedPlace(staged_region, staged_profile) if staged_region or staged_profile else None
         if uri is None:
             return None
         if not uri.startswith("s3://"):
-            for key in ("endpoint_url", "region", "profile", *s3_settings.KEYS):
+            for key in (*_OF_S3, *s3_settings.KEYS):
                 if key in table:
                     table.wrong(f"{key} has no meaning for a directory", "remove it", name=key)
         return RepositorySettings(
-            name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender
+            name, table.place("uri"), uri, endpoint_url, region, profile, limit, demands, single_sender, staged
         )
 
     def _vm(

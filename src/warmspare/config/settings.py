@@ -46,11 +46,20 @@ class VCenter:
 
 
 @dataclass(frozen=True, slots=True)
+class StagedPlace:
+    """Where restore points are staged in EC2. region, profile: None where the AWS environment decides."""
+
+    region: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RepositorySettings:
     """Where restore points go. Credentials come from the AWS environment or the profile, never from the file.
 
     place: of the URI, for what the store says of it. limit: how fast it may be sent to. s3: what its site demands.
-    single_sender: this host alone sends there, so a server will do that does not keep conditional writes.
+    single_sender: this host alone sends there, so a server will do that does not keep conditional writes. staged: where
+    what is staged of it stands, None where that is not said.
     """
 
     name: str
@@ -62,6 +71,7 @@ class RepositorySettings:
     limit: Timetable
     s3: S3Settings = field(default_factory=S3Settings)
     single_sender: bool = False
+    staged: StagedPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)

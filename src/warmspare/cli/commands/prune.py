@@ -29,7 +29,13 @@ class PruneOptions(RetentionOptions, options.RepositoryOptions):
             help="Remove only what the store has had for longer (default: 7d; the grace time where points are let go).",
         ),
     ] = None
-    staged: Annotated[bool, Option("--staged", help="Ask EC2 what is staged, and keep those points, too.")] = False
+    staged: Annotated[
+        bool,
+        Option(
+            "--staged",
+            help="Ask EC2 what is staged, and keep those points, too.",
+        ),
+    ] = False
     region: options.Region = None
     profile: options.Profile = None
     yes: Annotated[bool, Option("--yes", help="Do it; otherwise only say what would be done.")] = False

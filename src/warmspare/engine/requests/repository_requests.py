@@ -193,10 +193,10 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
     neither says anything, all are. config: whose VMs count; None: the usual file's, if it has some of this repository.
     A VM that it does not have is left alone unless `vm` names it. grace_s: how long whoever began before has to end.
     older_s: only what the store has had for longer; None: a week, or the grace time where points are let go. staged:
-    ask EC2, in this region and by this profile, which points are staged, and keep these; of a VM that it can't tell
-    them of nothing goes. remove: otherwise only say what would be done. against: files that tell what was seen of the
-    repository before; reports: where reports are kept; None: the usual place. StoreError where the store did not let
-    all of it be removed.
+    ask EC2, in this region and by this profile, which points are staged, and keep these; done anyway where the
+    configuration says where that is. Of a VM that it can't tell them of nothing goes. remove: otherwise only say what
+    would be done. against: files that tell what was seen of the repository before; reports: where reports are kept;
+    None: the usual place. StoreError where the store did not let all of it be removed.
     """
 
     vm: str | None = None
@@ -213,7 +213,7 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
 
     async def perform(self, run: RunContext) -> PruneDone:
         from warmspare.engine.wiring.audit_end import seen_before
-        from warmspare.engine.wiring.retaining import policies
+        from warmspare.engine.wiring.retaining import chosen_policies, policies
         from warmspare.model.ids import VmId
         from warmspare.retain.removal import Prune
 
@@ -222,15 +222,16 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
             raise ConfigError("the grace time is too short", where="--grace", hint=hint)
         uri = self.repository.uri
         known = seen_before(self.against, self.reports, uri, self.vm, run.host)
+        chosen = chosen_policies(self.repository, self.config, self.rules, self.vm)
+        where = chosen.staged if chosen else None
         async with AsyncExitStack() as stack:
             aws = None
-            if self.staged:
+            if self.staged or where is not None:
                 from warmspare.recover.aws.client import Aws, AwsSettings
 
-                aws = await stack.enter_async_context(
-                    Aws(AwsSettings(self.region, self.profile), on_retry=run.retrying)
-                )
-            chosen = policies(self.repository, self.config, self.rules, self.vm, self.grace_s, aws)
+                region = self.region or (where.region if where else None)
+                profile = self.profile or (where.profile if where else None)
+                aws = await stack.enter_async_context(Aws(AwsSettings(region, profile), on_retry=run.retrying))
             store = self.repository.open(run.retrying)
             stack.push_async_callback(store.close)
             found = await Prune(
@@ -241,7 +242,7 @@ class PruneRequest(RepositoryRequest[PruneDone], frozen=True, kw_only=True):
                 vm=None if self.vm is None else VmId(self.vm),
                 older_s=self.older_s,
                 remove=self.remove,
-                policies=chosen,
+                policies=policies(chosen, self.grace_s, aws) if chosen else None,
             ).run()
         done = PruneDone(
             repository=uri,

@@ -59,6 +59,8 @@ def _repository(repository: RepositorySettings) -> ConfiguredRepository:
         limit=[str(period) for period in repository.limit.periods],
         s3=asdict(repository.s3),
         single_sender=repository.single_sender,
+        staged_region=repository.staged.region if repository.staged else None,
+        staged_profile=repository.staged.profile if repository.staged else None,
     )
 
 

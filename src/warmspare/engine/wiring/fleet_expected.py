@@ -19,7 +19,7 @@ from warmspare.status.vm_status import ExpectedVm
 
 if TYPE_CHECKING:
     from warmspare.config.retention_settings import RetentionSettings
-    from warmspare.config.settings import Settings, Vm
+    from warmspare.config.settings import RepositorySettings, Settings, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class FleetExpected:
     @classmethod
     def of(cls, settings: Settings, uri: str, config: Path | None) -> FleetExpected:
         """The VMs that are synced to the repository at that URI."""
-        same = tuple(vm for vm in settings.vms if vm.repository.uri.rstrip("/") == uri.rstrip("/"))
+        same = tuple(vm for vm in settings.vms if is_at(vm.repository, uri))
         return cls(same, config)
 
     @property
@@ -99,6 +99,11 @@ class FleetExpected:
     def _expected(self, vm: Vm) -> ExpectedVm:
         config = ["--config", str(self.config)] if self.config is not None else []
         return ExpectedVm(vm.name, vm.policy.rpo_s, shlex.join(["warmspare", "sync", *config, "--vm", vm.name]))
+
+
+def is_at(repository: RepositorySettings, uri: str) -> bool:
+    """Whether it is the one at that URI."""
+    return repository.uri.rstrip("/") == uri.rstrip("/")
 
 
 def _by_id(vm: Vm) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from warmspare.engine.repository_place import RepositoryPlace
 from warmspare.engine.retention_rules import RetentionRules, policy_by
-from warmspare.engine.wiring.fleet_expected import FleetExpected
+from warmspare.engine.wiring.fleet_expected import FleetExpected, is_at
 from warmspare.model.ids import PointId, VmId
 from warmspare.repository.chain import Repository
 from warmspare.repository.holds import holds_of, reasons, standing
@@ -17,32 +17,34 @@ from warmspare.retain.removal import Policies
 
 if TYPE_CHECKING:
     from warmspare.config.retention_settings import RetentionSettings
+    from warmspare.config.settings import StagedPlace
     from warmspare.recover.aws.client import Aws
 
 
-def policies(
-    place: RepositoryPlace,
-    config: Path | None,
-    rules: RetentionRules,
-    vm: str | None,
-    grace_s: float,
-    aws: Aws | None,
-) -> Policies | None:
-    """Of that repository. config: whose VMs count. rules: beside it. vm: the only one that is meant. aws: is asked what
-    is staged; None: that is not asked. None where nothing says which points are kept. ConfigError."""
+def chosen_policies(
+    place: RepositoryPlace, config: Path | None, rules: RetentionRules, vm: str | None
+) -> ChosenPolicies | None:
+    """Of that repository. config: whose VMs count. rules: beside it. vm: the only one that is meant. None where nothing
+    says which points are kept. ConfigError."""
     from warmspare.config.load import load
     from warmspare.engine.host_places import config_path
 
     named = config or place.config
     path = config_path(named)
     fleet: FleetExpected | None = None
+    staged: StagedPlace | None = None
     if named is not None or _may_be_there(path):
-        fleet = FleetExpected.of(load(path), place.uri, named)
+        settings = load(path)
+        fleet = FleetExpected.of(settings, place.uri, named)
+        staged = next((one.staged for one in settings.repositories if one.staged and is_at(one, place.uri)), None)
         if named is None and not fleet.vms:
             fleet = None  # the usual file is of other repositories
-    chosen = _Chosen(rules, fleet, vm)
-    if not chosen.says_anything:
-        return None
+    chosen = ChosenPolicies(rules, fleet, vm, staged)
+    return chosen if chosen.says_anything else None
+
+
+def policies(chosen: ChosenPolicies, grace_s: float, aws: Aws | None) -> Policies:
+    """aws: is asked what is staged; None: that is not asked."""
 
     async def staged(repository: Repository, vm: VmId) -> Sequence[PointId]:
         from warmspare.recover.staging.staged import staged_points
@@ -65,11 +67,14 @@ async def _held(repository: Repository, vm: VmId) -> Mapping[int, Sequence[str]]
     return reasons(await standing(repository, await holds_of(repository, vm)))
 
 
-class _Chosen:
-    """The policy of a VM, by its ID and its name in the repository."""
+class ChosenPolicies:
+    """The policy of a VM, by its ID and its name in the repository. staged: where the configuration says that what is
+    staged stands, None where it does not."""
 
-    def __init__(self, rules: RetentionRules, fleet: FleetExpected | None, wanted: str | None) -> None:
-        self._rules, self._fleet, self._wanted = rules, fleet, wanted
+    def __init__(
+        self, rules: RetentionRules, fleet: FleetExpected | None, wanted: str | None, staged: StagedPlace | None
+    ) -> None:
+        self._rules, self._fleet, self._wanted, self.staged = rules, fleet, wanted, staged
 
     @property
     def says_anything(self) -> bool:

@@ -46,6 +46,8 @@ class ConfiguredRepository(msgspec.Struct, frozen=True, kw_only=True):
     limit: list[str]
     s3: dict[str, str | bool | None]
     single_sender: bool
+    staged_region: str | None
+    staged_profile: str | None
 
 
 class ConfiguredRetention(msgspec.Struct, frozen=True, kw_only=True):
