@@ -36,6 +36,10 @@ if TYPE_CHECKING:  # `as`: a type checker takes them for names of this module
         ReadinessRequest as ReadinessRequest,
         RehearsalRequest as RehearsalRequest,
     )
+    from warmspare.engine.requests.files_requests import (
+        FilesGetRequest as FilesGetRequest,
+        FilesListRequest as FilesListRequest,
+    )
     from warmspare.engine.requests.hold_requests import (
         HoldAddRequest as HoldAddRequest,
         HoldListRequest as HoldListRequest,
@@ -102,6 +106,7 @@ _PLACES = {
         "ReadinessRequest",
         "RehearsalRequest",
     ),
+    "engine.requests.files_requests": ("FilesGetRequest", "FilesListRequest"),
     "engine.requests.hold_requests": ("HoldAddRequest", "HoldListRequest", "HoldRemoveRequest"),
     "engine.requests.looking_requests": ("MountRequest", "PointDiffRequest"),
     "engine.requests.recovery_requests": ("ExportRequest", "FailoverRequest", "StageRequest"),

@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit repository": ("audits.audit_repository", "repository"),
     "audit source": ("audits.audit_source", "source"),
     "audit verify-report": ("audits.audit_verify", "verify_report"),
+    "files ls": ("recovery.files", "ls"),
+    "files get": ("recovery.files", "get"),
     "recover check": ("recovery.recover", "check"),
     "config check": ("config", "check"),
     "config example": ("config", "example"),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 _POINTS = "`warmspare points` lists restore points"
-_DISKS = (
-    "a restore point holds disks, not files: `warmspare mount` shows disks and partitions, `warmspare apply` makes a "
-    "replica"
-)
+_FILES = "`warmspare files ls --vm NAME /path` lists files of a guest, `warmspare mount` shows disks and partitions"
+_RESTORE = "`warmspare files get PATH --to DIR` restores files, `warmspare apply` brings a replica to a restore point"
 _SYNC = "`warmspare sync` makes a restore point of disks, or of VMs of the configuration"
 _KEEP = (
     "`warmspare prune --keep-daily 14 --yes` lets all other restore points go, by options or the configuration, and "
@@ -32,9 +30,9 @@ _OWN = "warmspare is updated as it was installed: by pip"
 
 _ANSWERS: tuple[tuple[str, str], ...] = (
     ("snapshots, snapshot, archives, list, list snapshots, lsd", _POINTS),
-    ("ls, find, lsf, lsl, tree, ncdu, browse", _DISKS),
+    ("ls, find, lsf, lsl, tree, ncdu, browse", _FILES),
     ("backup, create, replicate, push, protect", _SYNC),
-    ("restore, extract, pull, get", "`warmspare apply` brings a replica to a restore point"),
+    ("restore, extract, pull, get", _RESTORE),
     ("forget, delete, rm, remove, purge, expire", _KEEP),
     ("check, verify, fsck, scrub, cryptcheck", _AUDIT),
     ("rebuild-index, repair, repair index, reindex", _REPAIR),

@@ -94,30 +94,14 @@ class MountRequest(Request[MountDone], frozen=True, kw_only=True):
         return replace(self, disks=self.disks.located(run))
 
     async def perform(self, run: RunContext) -> MountDone:
-        from warmspare.recover.disks.held_point import opened_point
-        from warmspare.recover.disks.held_replica import held
-        from warmspare.recover.disks.origin import origin
+        from warmspare.engine.wiring.readable_disks import opened_disks
         from warmspare.recover.mounts.mount_folder import mountable
-        from warmspare.recover.mounts.point_mount import MountPlace, PointMount, opened_replica
+        from warmspare.recover.mounts.point_mount import MountPlace, PointMount
 
-        choice, scratch = self.disks, run.host.folder("points")
-        choice.demand()
-        folder = mountable(self.folder)
-        if choice.replica is None:
-            store = choice.place("").open(run.retrying)
-            try:
-                async with opened_point(store, choice.vm, choice.at, scratch) as point:
-                    return await PointMount(point, MountPlace(folder), run.events).run()
-            finally:
-                await store.close()
-        with held(choice.replica, state=choice.state) as replica:
-            store = choice.place(replica.uri).open(run.retrying)
-            try:
-                await origin(replica, choice.vm, store)  # refuses another's
-                async with opened_replica(replica, store, choice.state, scratch) as point:
-                    return await PointMount(point, MountPlace(folder, choice.replica), run.events).run()
-            finally:
-                await store.close()
+        self.disks.demand()
+        place = MountPlace(mountable(self.folder), self.disks.replica)
+        async with opened_disks(self.disks, run) as point:
+            return await PointMount(point, place, run.events).run()
 
     def apart(self) -> str:
         return "a mount goes on until it is ended"

@@ -1,8 +1,9 @@
-"""The disks that `recover check` and `drill` read: a replica's, or without one a restore point's; owns that choice."""
+"""The disks that are looked into: a replica's, or without one a restore point's; owns that choice."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +16,7 @@ from warmspare.errors import ConfigError
 from warmspare.observe.kinds.looking_events import PointRead
 
 if TYPE_CHECKING:
-    from warmspare.recover.disks.held_point import HeldPoint
+    from warmspare.recover.disks.held_point import HeldPoint, OpenedPoint
     from warmspare.recover.disks.open_disk import Held
     from warmspare.recover.disks.origin import Origin
 
@@ -104,3 +105,32 @@ async def _with_point(choice: DisksChoice, run: RunContext, work: Callable[[Held
         return await with_point(store, choice.vm, choice.at, run.host.folder("points"), reported)
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def opened_disks(choice: DisksChoice, run: RunContext) -> AsyncIterator[OpenedPoint]:
+    """The disks as blocks that are proved, which stay as they are as long as the block lasts. ConfigError,
+    IntegrityError, StoreError."""
+    from warmspare.recover.disks.held_point import opened_point
+    from warmspare.recover.disks.held_replica import held
+    from warmspare.recover.disks.origin import origin
+    from warmspare.recover.mounts.point_mount import opened_replica
+
+    choice.demand()
+    scratch = run.host.folder("points")
+    if choice.replica is None:
+        store = choice.place("").open(run.retrying)
+        try:
+            async with opened_point(store, choice.vm, choice.at, scratch) as point:
+                yield point
+        finally:
+            await store.close()
+        return
+    with held(choice.replica, state=choice.state) as replica:
+        store = choice.place(replica.uri).open(run.retrying)
+        try:
+            await origin(replica, choice.vm, store)  # refuses another's
+            async with opened_replica(replica, store, choice.state, scratch) as point:
+                yield point
+        finally:
+            await store.close()

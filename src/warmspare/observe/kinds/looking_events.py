@@ -1,5 +1,5 @@
-"""Events of looking into restore points: what differs between two, mounts, and what will stop a VM from
-starting."""
+"""Events of looking into restore points: what differs between two, mounts, files of a guest, and what will
+stop a VM from starting."""
 
 from __future__ import annotations
 
@@ -232,4 +232,144 @@ class MountDone(Event, frozen=True, kw_only=True, tag="mount.done"):
         return (
             f"{self.directory} is let go: {size(self.bytes_read)} of {self.point} were read, for which "
             f"{size(self.bytes_fetched)} were fetched{failed}"
+        )
+
+
+class VolumeListed(Event, frozen=True, kw_only=True, tag="files.volume"):
+    """`files ls` without a path: each volume."""
+
+    usual = Weight.ANSWER
+
+    vm: str
+    volume: Annotated[str, note(description="what stands before `:/path`")]
+    disk: str
+    place: Annotated[str, note(description="on the disk, in words")]
+    system: Annotated[str | None, note(description="`/` or `C:` where it is the root of the one system of its kind")]
+    filesystem: Annotated[str | None, note(description="as blkid calls it")]
+    label: str
+    uuid: str
+    bytes: Annotated[int | None, note(description="of the volume; null where that is not known")]
+    why: Annotated[str | None, note(description="why its files can't be read; null where they can")]
+
+    def words(self) -> str:
+        holds = self.filesystem or "nothing that is known"
+        tail = f" ({self.system})" if self.system else ""
+        return f"{self.volume}: {holds}{tail}" + (f"; {self.why}" if self.why else "")
+
+
+class EntryListed(Event, frozen=True, kw_only=True, tag="files.entry"):
+    """`files ls`: a file."""
+
+    usual = Weight.ANSWER
+
+    path: Annotated[str, note(description="what is no UTF-8 in it as `\\\\xff`")]
+    kind: Annotated[
+        Literal["folder", "file", "link", "other"],
+        note(description="other: a device, a FIFO, a socket, or what its reader can't open"),
+    ]
+    bytes: Annotated[int | None, note(description="of a file")]
+    modified: Annotated[str | None, note(description="UTC; null where its reader tells none")]
+    mode: Annotated[str | None, note(description="octal, four digits; null where its reader tells none")]
+    target: Annotated[str | None, note(description="where a link leads, if its reader tells that")]
+
+    def words(self) -> str:
+        return self.path
+
+
+class FileRestored(Event, frozen=True, kw_only=True, tag="files.file"):
+    """`files get`: a file or a link is whole in its place."""
+
+    usual = Weight.DETAIL
+
+    path: str
+    to: str
+    bytes: int
+    there: Annotated[bool, note(description="it was there already, with the same bytes")]
+    target: Annotated[str | None, note(description="where it leads, of a link")]
+
+    def words(self) -> str:
+        was = " was there already" if self.there else ""
+        return f"{self.path} is {self.to} ({size(self.bytes)}){was}"
+
+
+class FileLeft(Event, frozen=True, kw_only=True, tag="files.left"):
+    """`files get`, `files ls`: what was not restored, or not listed."""
+
+    path: str
+    message: Annotated[str, note(description="why, as a clause")]
+    failed: Annotated[bool, note(description="it should have been; else it is a link or a device, which is not made")]
+
+    def weight(self) -> Weight:
+        return Weight.WARNING if self.failed else Weight.PLAIN
+
+    def words(self) -> str:
+        return f"{'WARNING: ' if self.failed else ''}{self.path}: {self.message}"
+
+
+class FileNoted(Event, frozen=True, kw_only=True, tag="files.note"):
+    """`files get`, `files ls`: what is not restored of a file, which names differ in case only, and who reads a
+    volume."""
+
+    path: Annotated[str, note(description="of the file, or the volume's name")]
+    message: str
+
+    def words(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class FilesListed(Event, frozen=True, kw_only=True, tag="files.listed"):
+    """`files ls`; exit code 7, or 5 for damage, where something could not be listed."""
+
+    ends = True
+
+    vm: str
+    vm_name: str
+    point: str
+    files: Annotated[int, note(description="links and others too")]
+    folders: Annotated[int, note(description="without paths: the volumes")]
+    bytes: int
+    failed: int
+    bytes_fetched: Annotated[int, note(description="of objects of all kinds")]
+
+    def weight(self) -> Weight:
+        return Weight.WARNING if self.failed else Weight.GOOD
+
+    def words(self) -> str:
+        failed = f"; {self.failed} could not be listed" if self.failed else ""
+        return (
+            f"restore point {self.point}: {self.files} files ({size(self.bytes)}) and {self.folders} folders; "
+            f"{size(self.bytes_fetched)} were fetched{failed}"
+        )
+
+
+class FilesRestored(Event, frozen=True, kw_only=True, tag="files.done"):
+    """`files get`; exit code 7, or 5 for damage, where something that was asked for is not there."""
+
+    ends = True
+
+    vm: str
+    vm_name: str
+    point: str
+    to: str
+    files: int
+    folders: int
+    links: int
+    bytes: int
+    there: Annotated[int, note(description="of the files and links: were there already, with the same bytes")]
+    left: Annotated[int, note(description="links, devices and others that are not made")]
+    failed: Annotated[int, note(description="could not be restored")]
+    bytes_fetched: Annotated[int, note(description="of objects of all kinds")]
+    blocks_verified: int
+
+    def weight(self) -> Weight:
+        return Weight.WARNING if self.failed else Weight.GOOD
+
+    def words(self) -> str:
+        there = f", {self.there} of them were there already" if self.there else ""
+        left = f"; {self.left} that are not made" if self.left else ""
+        failed = f"; {self.failed} COULD NOT BE RESTORED" if self.failed else ""
+        return (
+            f"{self.files} files ({size(self.bytes)}), {self.folders} folders and {self.links} links of restore point "
+            f"{self.point} are in {self.to}{there}{left}{failed}; {size(self.bytes_fetched)} were fetched; owners, "
+            "attributes and access lists are not restored"
         )

@@ -63,13 +63,15 @@ async def confined(
     limits: ProcessLimits,
     enough: Callable[[], str] = lambda: "",
     before: Callable[[], None] = lambda: None,
+    heard: Callable[[bytes], None] | None = None,
 ) -> ConfinedAnswer:
     """Do `work` over there. It is given a function that says a line; MemoryError and `Spent` reach it as they come.
 
     fds: what it may use. before: done there before its limits hold, for what it starts then has none of them. enough:
-    asked now and then; ended for the reason that it gives. RecoverError where no process can be started. On a cancel
-    the process and all of its programs are killed and awaited; where they read files that this process serves, let go
-    of these first.
+    asked now and then; ended for the reason that it gives. heard: is given each line as it comes, and the answer has
+    none then; `limits.output_bytes` bounds what has come of one. RecoverError where no process can be started. On a
+    cancel the process and all of its programs are killed and awaited; where they read files that this process serves,
+    let go of these first.
     """
     near, far = socket.socketpair()
     with near:
@@ -78,7 +80,7 @@ async def confined(
         near.setblocking(False)
         data, ended = bytearray(), ""
         try:
-            ended = await _hear(near, data, limits, enough)
+            ended = await _hear(near, data, limits, enough, heard)
         finally:
             near.close()
             with contextlib.suppress(ProcessLookupError):
@@ -87,7 +89,13 @@ async def confined(
     return ConfinedAnswer(bytes(data).split(b"\n")[:-1], ended or _end(status, limits))
 
 
-async def _hear(near: socket.socket, data: bytearray, limits: ProcessLimits, enough: Callable[[], str]) -> str:
+async def _hear(
+    near: socket.socket,
+    data: bytearray,
+    limits: ProcessLimits,
+    enough: Callable[[], str],
+    heard: Callable[[bytes], None] | None,
+) -> str:
     """Collect what it says until it has ended; why it is to be ended, else."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limits.wall_s
@@ -101,6 +109,11 @@ async def _hear(near: socket.socket, data: bytearray, limits: ProcessLimits, eno
                 if not piece:
                     return ""
                 data += piece
+                if heard is not None:
+                    *lines, rest = bytes(data).split(b"\n")
+                    data[:] = rest
+                    for line in lines:
+                        heard(line)
                 if len(data) > limits.output_bytes:
                     del data[limits.output_bytes :]
                     return f"it says more than {limits.output_bytes >> 10} KiB"

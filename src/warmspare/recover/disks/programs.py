@@ -65,17 +65,18 @@ class Failed(OSError):
 
 
 class Budget:
-    """What the programs of one run may take together: CPU time of this process's children, from here on."""
+    """What the programs of one run may take together: CPU time of this process's children, from here on. each_s: what
+    one of them may."""
 
-    def __init__(self, cpu_s: float = ALL_CPU_S) -> None:
-        self._cpu_s, self._until_s = cpu_s, _children_s() + cpu_s
+    def __init__(self, cpu_s: float = ALL_CPU_S, each_s: int = CPU_S) -> None:
+        self._cpu_s, self._until_s, self._each_s = cpu_s, _children_s() + cpu_s, each_s
 
     def next(self) -> int:
         """Seconds of CPU that the next program may take. Spent."""
         left = self._until_s - _children_s()
         if left <= 0:
             raise Spent(f"the {self._cpu_s:.0f} s of CPU that the programs of a check may take are used up")
-        return max(1, min(CPU_S, round(left)))
+        return max(1, min(self._each_s, round(left)))
 
 
 def _children_s() -> float:

@@ -18,22 +18,28 @@ MOST_TOLD = 1000  # findings of a disk
 
 
 class VerifiedReads:
-    """Of one disk. served_bytes: given so far. failed: how many reads were not."""
+    """Of one disk. store_ends: what a store does not give is no I/O error but the end of all. served_bytes: given so
+    far. failed: how many reads were not. damage: the first block that did not verify."""
 
-    def __init__(self, vm: VmId, disk: str, blocks: PointBlocks, events: Events) -> None:
+    def __init__(self, vm: VmId, disk: str, blocks: PointBlocks, events: Events, *, store_ends: bool = False) -> None:
         self._vm, self._disk, self._blocks, self._events = vm, disk, blocks, events
+        self._store_ends = store_ends
         self._told: set[str] = set()
         self._quiet_until_s = 0.0
         self.served_bytes = self.failed = 0
+        self.damage: IntegrityError | None = None
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Exactly these bytes of the disk. UnreadableError, and an event, where they can't be proved or had."""
+        """Exactly these bytes of the disk. UnreadableError, and an event, where they can't be proved or had; of a store
+        that ends all, its own error."""
         try:
-            async with asyncio.timeout(READ_S):
+            async with asyncio.timeout(None if self._store_ends else READ_S):
                 data = await self._blocks.read(offset, length)
         except IntegrityError as error:
             self._damaged(offset, length, error)
         except WarmspareError as error:
+            if self._store_ends:
+                raise
             self._trouble(error.sentence)
         except TimeoutError:
             self._trouble(f"no answer within {READ_S:.0f} s")
@@ -44,6 +50,7 @@ class VerifiedReads:
         raise UnreadableError
 
     def _damaged(self, offset: int, length: int, error: IntegrityError) -> None:
+        self.damage = self.damage or error
         if error.sentence not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(error.sentence)
             event = UnreadableBlock(vm=self._vm, disk=self._disk, offset=offset, length=length, message=error.sentence)

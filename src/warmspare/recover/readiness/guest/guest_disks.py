@@ -133,6 +133,10 @@ class GuestDisks:
             self._subvolumes[device.grub] = self.volumes.subvolumes(volume, [volume, *self._same(device)])
         return self._subvolumes[device.grub]
 
+    def also_on(self, device: Device) -> list[str]:
+        """GRUB's names of the other devices that its Btrfs is on."""
+        return [volume.device for volume in self._same(device)]
+
     def _same(self, device: Device) -> list[Volume]:
         """The other devices that a Btrfs is on."""
         if not self.is_btrfs(device):

@@ -88,6 +88,11 @@ class Folder:
     def names(self, path: str) -> Answer[list[str]]:
         return self._files.names(self._whole(path))
 
+    @property
+    def home(self) -> tuple[GuestFiles, str]:
+        """The files that it is a folder of, and its path there, "" for their own top."""
+        return self._files, self._path
+
     def _whole(self, path: str) -> str:
         return self._path + normal(path)
 

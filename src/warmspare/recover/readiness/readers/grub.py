@@ -49,6 +49,12 @@ class Grub:
         """A file's bytes, as they come; file: in GRUB's words. OSError, Exceeded as `programs.output_of`."""
         return programs.output_of(PROGRAM, *self._arguments("cat", file), fds=self._fds, budget=self._budget)
 
+    def listed(self, folder: str) -> AbstractContextManager[BinaryIO]:
+        """What a folder holds that can be opened, a line each: size, time, name. folder: in GRUB's words."""
+        return programs.output_of(
+            PROGRAM, *self._arguments("ls", "--", "-l", "-a", folder), fds=self._fds, budget=self._budget
+        )
+
     def raw(self, device: str, offset: int, count: int) -> bytes | Unknown:
         """Bytes of a device itself, whatever is on it; fewer where it ends. offset: of whole sectors."""
         if not 0 < count <= MAX_RAW_BYTES or offset < 0 or offset % SECTOR_BYTES:

@@ -57,6 +57,9 @@ say() { # WORD TEXT: an answer without bytes
     printf '%s 0 %s\n' "$1" "$(printf %s "$2" | tr '\n\r' '  ' | tail -c 600)" >&3
 }
 
+end='
+'
+
 missing() { why=n; [ $links -gt 0 ] && why=l; }
 
 resolve() { # ROOT PATH: where that leads to, links within the root, as `real`; or `why` it leads nowhere
@@ -119,6 +122,37 @@ while read -r verb one two three <&3 && IFS= read -r path <&3; do
         said=$(dd if="$real" of=/t/c bs=$two skip=$three count=1 2>&1) || { say e "$said"; continue; }
         set -- $(stat -c %s /t/c "$real")
         printf 'f %s %s\n' $1 $2 >&3
+        cat /t/c >&3
+        ;;
+    folder) # NUMBER: what a folder holds, kept to be asked for by pieces; names with a line end are counted
+        resolve /m/$one "$path" || { say $why; continue; }
+        [ -d "$real" ] || { say o; continue; }
+        cd "$real" || { say e "it can't be entered"; continue; }
+        said=$(find . -mindepth 1 -maxdepth 1 ! -name "*$end*" -exec stat -c '%f %s %Y %n' {} + 2>&1 >/t/l)
+        odd=$(find . -mindepth 1 -maxdepth 1 -name "*$end*" -exec printf x \; 2>/dev/null | wc -c)
+        cd /
+        say f "$odd $said"
+        ;;
+    files) # NUMBER COUNT, and as many lines with names: what these files of a folder hold, one behind the other
+        set --
+        while [ $# -lt $two ]; do IFS= read -r name <&3; set -- "$@" "./$name"; done
+        resolve /m/$one "$path" || { say $why; continue; }
+        cd "$real" || { say e "it can't be entered"; continue; }
+        said=$(cat "$@" 2>&1 >/t/c) || { cd /; say e "$said"; continue; }
+        cd /
+        printf 'f %s \n' $(stat -c %s /t/c) >&3
+        cat /t/c >&3
+        ;;
+    piece) # NUMBER PIECE: a MiB of that list
+        said=$(dd if=/t/l of=/t/c bs=1048576 skip=$two count=1 2>&1) || { say e "$said"; continue; }
+        printf 'f %s \n' $(stat -c %s /t/c) >&3
+        cat /t/c >&3
+        ;;
+    link) # NUMBER: where a link leads, as it says itself
+        resolve /m/$one "${path%/*}/" || { say $why; continue; }
+        [ -L "$real/${path##*/}" ] || { say o; continue; }
+        readlink -n "$real/${path##*/}" > /t/c 2>/dev/null || { say e "it can't be read"; continue; }
+        printf 'f %s \n' $(stat -c %s /t/c) >&3
         cat /t/c >&3
         ;;
     names) # NUMBER
