@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from warmspare.engine.request import Request, RunContext
 from warmspare.engine.wiring.readable_disks import DisksChoice
 from warmspare.errors import ConfigError, IntegrityError, NoRoomError
+from warmspare.model.named_moment import moment_text
 from warmspare.observe.events import Events
 from warmspare.observe.kinds.looking_events import (
     EntryListed,
@@ -221,8 +221,8 @@ def _moment(seconds: int | None) -> str | None:
     if seconds is None:
         return None
     try:
-        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError, OSError):
+        return moment_text(seconds)
+    except OverflowError:
         return None
 
 
