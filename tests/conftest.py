@@ -33,6 +33,7 @@ def pytest_configure() -> None:
     """Ctrl-C means something, also where whoever started this had it ignored: `nohup`, a shell's background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     needs.watch()
+    quick.watch()
 
 
 def pytest_collection_finish() -> None:
@@ -62,6 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     needs.begin()
+    quick.begin()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,6 +71,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """A test that needs what not everyone has says so."""
     yield
     assert not (unsaid := needs.unsaid(item)), "; ".join(unsaid)
+    assert not (wrong := quick.unsaid(item)), wrong
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
-"""The small loop: tests that start no program and ask no server, held to that while they run (`make quick`)."""
+"""The small loop: tests that start no program and ask no server, held to that while they run (`make quick`); and in a
+whole run, where it would not be missed otherwise that one has no marker."""
 
 from __future__ import annotations
 
@@ -26,6 +27,26 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=[item for item in items if item not in set(quick)])
     items[:] = quick
     sys.addaudithook(_forbid)
+
+
+_started: list[str] = []  # since the present test began
+
+
+def watch() -> None:
+    """Note from now on which programs are started."""
+    sys.addaudithook(lambda event, arguments: _started.append(str(arguments[0])) if event in _STARTS else None)
+
+
+def begin() -> None:
+    """A test begins."""
+    _started.clear()
+
+
+def unsaid(item: pytest.Item) -> str:
+    """What is wrong with its markers, as a sentence; "" for nothing."""
+    if not _started or not _is_quick(item.path) or any(map(item.get_closest_marker, _NOT)):
+        return ""
+    return f"it starts {_started[0]} and is in the small loop: mark it with `program`"
 
 
 def _is_quick(path: Path) -> bool:

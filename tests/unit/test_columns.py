@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def test_distinct_is_what_numpy_says(values: list[int], kind: type[np.generic]) 
     assert np.array_equal(distinct(column.reshape(1, -1)), found)
 
 
+@pytest.mark.program
 def test_it_reads_no_masked_arrays() -> None:
     code = "import sys, numpy; from warmspare.model.columns import distinct; distinct(numpy.array([3, 1, 3]))"
     subprocess.run([sys.executable, "-c", code + "; assert 'numpy.ma' not in sys.modules"], check=True)

@@ -1057,6 +1057,7 @@ def test_options_say_what_the_configuration_does() -> None:
             parsed("x", "", Given, wrong).rules()
 
 
+@pytest.mark.program
 def test_the_check_tells_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PW", HIDDEN)
     path = private(tmp_path / "f.toml", vm('keep_last = 8\nkeep_within = "36h"\n[vm.b]\nname="b"').encode())

@@ -169,6 +169,7 @@ def test_every_command_of_a_repository_takes_the_configuration() -> None:
     assert all(issubclass(options_of(kind), RepositoryOptions) for kind in of_one)
 
 
+@pytest.mark.program
 def test_replicas_know_where_they_came_from(rig: Rig) -> None:
     """And need no configuration; one that is there is not asked."""
     command("sync", rig.disk, "--vm", "vm", "--repo", rig.repo, "--state", rig.state, *begun(rig.repo, "vm"))
