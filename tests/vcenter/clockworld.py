@@ -7,14 +7,12 @@ read as files in place of through a VDDK, which knows no clock."""
 from __future__ import annotations
 
 import contextlib
-import datetime
 import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -195,15 +193,8 @@ class Schedule:
     @contextlib.contextmanager
     def _on(self, ahead_s: float) -> Iterator[None]:
         """What runs in here runs on a host whose clock is so far ahead."""
-
-        class Shifted(datetime.datetime):
-            @classmethod
-            def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:  # type: ignore[override]
-                return cls.fromtimestamp(REAL() + ahead_s, tz)
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "time", lambda: REAL() + ahead_s)
-            patch.setattr("warmspare.repository.chain.datetime", SimpleNamespace(datetime=Shifted, UTC=datetime.UTC))
             yield
 
     # what happens
