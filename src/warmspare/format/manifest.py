@@ -27,6 +27,7 @@ MAGIC = b"WSMANIF\n"
 HEADER = struct.Struct("<8sHHIQ16sBBBB20s")
 TOTALS = struct.Struct("<QQQQQ")  # records, carried pages, zeroed pages, blocks in zero runs, frames
 HASH_XXH3_128 = 1
+SMALL_BYTES = 32 << 10
 MAX_PACKS_CHUNK = 1 << 14
 MAX_PACKS = 1 << 20  # of 64 MiB they make up the largest disk
 
@@ -160,11 +161,24 @@ class ManifestReader:
             raise FormatError("a manifest is cut off", where=self._where)
         return data
 
-    def _chunk_heads(self) -> Iterator[tuple[int, int, int, int, int, int, int]]:
+    def _taking(self) -> Callable[[int, int], bytes]:
+        """As `_take`, for one pass over the manifest; a small one is read as a whole, since a chain has many."""
+        if self._total > SMALL_BYTES:
+            return self._take
+        whole = self._take(0, self._total)
+
+        def take(offset: int, length: int) -> bytes:
+            if offset + length > len(whole):
+                raise FormatError("a manifest is cut off", where=self._where)
+            return whole[offset : offset + length]
+
+        return take
+
+    def _chunk_heads(self, take: Callable[[int, int], bytes]) -> Iterator[tuple[int, int, int, int, int, int, int]]:
         """(offset, kind, codec, stored bytes, raw bytes, first, last) of each chunk, END last."""
         at = self._start
         while True:
-            head = self._take(at, envelope.HEADER.size)
+            head = take(at, envelope.HEADER.size)
             magic, kind, codec, _, stored, raw, first, last, _ = envelope.HEADER.unpack(head)
             if magic != envelope.MAGIC or kind > END or max(stored, raw) > envelope.MAX_CHUNK_BYTES:
                 raise FormatError("a manifest's chunk is damaged", where=f"{self._where}, offset {at}")
@@ -175,20 +189,21 @@ class ManifestReader:
         if at != self._total:
             raise FormatError("a manifest has bytes after its end", where=self._where)
 
-    def _payload(self, at: int, codec: int, stored: int, raw: int) -> bytes:
-        data = self._take(at, envelope.HEADER.size + stored)
+    def _payload(self, take: Callable[[int, int], bytes], at: int, codec: int, stored: int, raw: int) -> bytes:
+        data = take(at, envelope.HEADER.size + stored)
         return opened(data, codec, raw, f"{self._where}, offset {at}")
 
     def _index(self) -> None:
         seen = False
         rows: list[np.ndarray] = []
         count = 0
-        for at, kind, codec, stored, raw, _, _ in self._chunk_heads():
+        take = self._taking()
+        for at, kind, codec, stored, raw, _, _ in self._chunk_heads(take):
             if kind == RECORDS and seen:
                 raise FormatError("a manifest's chunks are out of order", where=self._where)
             seen = seen or kind != RECORDS
             if kind == PACKS:
-                data = self._payload(at, codec, stored, raw)
+                data = self._payload(take, at, codec, stored, raw)
                 if len(data) % PACK_ROW.itemsize:
                     raise FormatError("a manifest's pack list is cut off", where=self._where)
                 if len(data) > MAX_PACKS_CHUNK * PACK_ROW.itemsize or count > self._most_packs():
@@ -196,7 +211,7 @@ class ManifestReader:
                 rows.append(np.frombuffer(data, dtype=PACK_ROW))
                 count += len(rows[-1])
             elif kind == END:
-                data = self._payload(at, codec, stored, raw)
+                data = self._payload(take, at, codec, stored, raw)
                 if len(data) != TOTALS.size:
                     raise FormatError("a manifest's totals are cut off", where=self._where)
                 self.totals = Totals(*TOTALS.unpack(data))
@@ -208,14 +223,15 @@ class ManifestReader:
 
     def weights(self) -> Iterator[tuple[int, int, int]]:
         """(first block, last block, bytes decompressed) of each chunk of records."""
-        for _, kind, _, _, raw, first, last in self._chunk_heads():
+        for _, kind, _, _, raw, first, last in self._chunk_heads(self._taking()):
             if kind == RECORDS:
                 yield first, last, raw
 
     def chunks(self, first_block: int = 0, stop_block: int = 1 << 32) -> Iterator[Chunk]:
         """Chunks that touch [first_block, stop_block), in disk order, decoded one at a time."""
         following = 0
-        for at, kind, codec, stored, raw, first, last in self._chunk_heads():
+        take = self._taking()
+        for at, kind, codec, stored, raw, first, last in self._chunk_heads(take):
             if kind != RECORDS:
                 return
             if first < following or last < first:
@@ -225,7 +241,7 @@ class ManifestReader:
                 continue
             where = f"{self._where}, offset {at}"
             yield decode_chunk(
-                self._payload(at, codec, stored, raw),
+                self._payload(take, at, codec, stored, raw),
                 first,
                 last,
                 self.header.capacity_bytes,

@@ -73,6 +73,8 @@ class Viewed(Sequence[T]):
 
     def once(self) -> Viewed[T]:
         """Without those of a run and number that stand there again."""
+        if len(self._rows) < 2:
+            return self
         names = self._rows[["run", "number"]].astype(_NAME).view("S20")
         _, first = np.unique(names, return_index=True)
         return Viewed(self._rows[np.sort(first)], self._make)
@@ -80,4 +82,10 @@ class Viewed(Sequence[T]):
 
 def packs_of(chunks: list[np.ndarray]) -> Viewed[PackRef]:
     """The packs of rows that came in several pieces."""
-    return Viewed(np.concatenate([np.empty(0, dtype=PACK_ROW), *chunks]), lambda pack: pack)
+    if len(chunks) == 1:  # as nearly always: joining rows of this type takes longer than all else of a small manifest
+        return Viewed(chunks[0], _itself)
+    return Viewed(np.concatenate(chunks) if chunks else np.empty(0, dtype=PACK_ROW), _itself)
+
+
+def _itself(pack: PackRef) -> PackRef:
+    return pack

@@ -22,7 +22,8 @@ from warmspare.outside.records import Count, Line, Moment, Sequence, Sha256, Unf
 MAX_POINT_BYTES = 4 << 20
 MAX_DISKS = 1000  # three digits in their keys
 REQUEST_ID = "request_id"  # in the hardware, where readers of before take what they don't know
-_KEY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.=-]+")
+_KEY_PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.=-]+"
+_KEY = re.compile(rf"{_KEY_PART}(?:/{_KEY_PART})*")
 
 
 class ObjectRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,27 +136,45 @@ def decode(data: bytes, where: str) -> RestorePoint:
 
 
 def _check(point: RestorePoint, where: str) -> None:
-    def demand(holds: bool, what: str) -> None:
-        if not holds:
-            raise FormatError(f"the restore point record is damaged: {what}", where=where)
+    wrong = _broken_rule(point)
+    if wrong:
+        raise FormatError(f"the restore point record is damaged: {wrong}", where=where)
 
-    demand((point.parent is None) == (point.sequence == 1), "only the first has no parent")
-    demand(records.is_moment(point.created), "it was created on a day that no calendar has")
-    demand(bool(point.disks), "it has no disks")
-    demand(len(point.disks) <= MAX_DISKS, f"it has more than {MAX_DISKS} disks")
+
+def _broken_rule(point: RestorePoint) -> str:
+    """What it breaks that every record keeps to, "" if nothing. There may be a hundred thousand to read: a sentence is
+    made only where it is said."""
+    if (point.parent is None) != (point.sequence == 1):
+        return "only the first has no parent"
+    if not records.is_moment(point.created):
+        return "it was created on a day that no calendar has"
+    if not point.disks:
+        return "it has no disks"
+    if len(point.disks) > MAX_DISKS:
+        return f"it has more than {MAX_DISKS} disks"
     ids, names = {d.id for d in point.disks}, {d.name for d in point.disks}
-    demand(len(ids) == len(names) == len(point.disks), "two disks share an ID or a name")
-    for disk in point.disks:
-        demand(0 < disk.capacity_bytes <= MAX_CAPACITY_BYTES, f"disk {disk.id} has an impossible capacity")
-        demand(safe_name(disk.name), f"disk {disk.id} has an unusable file name")
-        demand(0 < len(disk.id.encode()) <= 255, "a disk ID is empty or too long")
-        demand(disk.changed_blocks <= block_count(disk.capacity_bytes), f"disk {disk.id} changed more than it has")
-        newer = disk.checkpoint is not None and disk.checkpoint.sequence > point.sequence
-        demand(not newer, f"disk {disk.id} has a checkpoint of a later point")
-        for ref in [disk.manifest, *([disk.checkpoint.table] if disk.checkpoint else [])]:
-            demand(ref.bytes > 0, f"disk {disk.id} has a malformed reference")
-            demand(0 <= ref.crc32c < 1 << 32, f"disk {disk.id} has a malformed reference")
-            demand(safe_key(ref.key), f"disk {disk.id} has an unsafe key")
+    if not len(ids) == len(names) == len(point.disks):
+        return "two disks share an ID or a name"
+    return next((wrong for disk in point.disks if (wrong := _broken_disk(disk, point.sequence))), "")
+
+
+def _broken_disk(disk: Disk, sequence: int) -> str:
+    if not 0 < disk.capacity_bytes <= MAX_CAPACITY_BYTES:
+        return f"disk {disk.id} has an impossible capacity"
+    if not safe_name(disk.name):
+        return f"disk {disk.id} has an unusable file name"
+    if not 0 < len(disk.id.encode()) <= 255:
+        return "a disk ID is empty or too long"
+    if disk.changed_blocks > block_count(disk.capacity_bytes):
+        return f"disk {disk.id} changed more than it has"
+    if disk.checkpoint is not None and disk.checkpoint.sequence > sequence:
+        return f"disk {disk.id} has a checkpoint of a later point"
+    for ref in (disk.manifest, *([disk.checkpoint.table] if disk.checkpoint else [])):
+        if ref.bytes <= 0 or not 0 <= ref.crc32c < 1 << 32:
+            return f"disk {disk.id} has a malformed reference"
+        if not safe_key(ref.key):
+            return f"disk {disk.id} has an unsafe key"
+    return ""
 
 
 def safe_name(name: str) -> bool:
@@ -170,7 +189,7 @@ def safe_name(name: str) -> bool:
 
 def safe_key(key: str) -> bool:
     """Whether a reference's key is one that a store takes: no way out of the prefix, no odd character."""
-    return len(key) <= 700 and all(_KEY_PART.fullmatch(part) for part in key.split("/"))
+    return len(key) <= 700 and _KEY.fullmatch(key) is not None
 
 
 def identity(data: bytes) -> str:

@@ -15,6 +15,7 @@ _LONG_HEAD_CHARS = 100
 _LONG_MARK = "=sha256-"  # `=` before anything but two hex digits is never the result of the short form
 _LONG_HEX = 40
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
+_PLAIN_NAME = re.compile(rf"[A-Za-z0-9_-][A-Za-z0-9_.-]{{0,{PART_CHARS - 1}}}")
 _SHORT = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})(?:[A-Za-z0-9_.-]|=[0-9A-F]{2})*")
 
 
@@ -26,6 +27,8 @@ def encode_name(name: str) -> str:
     and the first 40 hex digits of the SHA-256 of the UTF-8; that mark can't occur in the short form.
     ConfigError for an empty name, a lone surrogate or a control character.
     """
+    if _PLAIN_NAME.fullmatch(name):  # as nearly all are, of which each point of a chain asks
+        return name
     if not name:
         raise ConfigError("a name must not be empty", hint="give the VM or disk a name")
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in name):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warmspare.errors import ConfigError, NotFoundError
-from warmspare.format.index_shard import is_uuid, shard_of
+from warmspare.format.index_shard import IndexShard, is_uuid, shard_of
 from warmspare.model.ids import VmId, vm_key
 from warmspare.repository.chain import Point, Repository
 from warmspare.repository.vm_index import VmIndex
@@ -41,14 +41,16 @@ class VmNames:
         ConfigError where there are several."""
         repository = self._repository
         vm_key(VmId(given))  # refuses what can't be one
+        shard = await VmIndex(repository).read(shard_of(given))
         if not is_uuid(given):  # else an ID, most likely, and no VM may hide another's by its name
-            found = await _by_index(repository, given)
+            found = await _by_index(repository, shard, given)
             if found is not None:
                 return found
-        newest = await repository.newest(VmId(given))
+        own = shard.entry(VmId(given)) if shard is not None else None
+        newest = await repository.newest(VmId(given), hint=own.sequence if own is not None else 0)
         if newest is not None:
             return NamedVm(VmId(given), newest)
-        found = await _by_index(repository, given) if is_uuid(given) else None
+        found = await _by_index(repository, shard, given) if is_uuid(given) else None
         return found or await self._by_all(given)
 
     async def known(self, given: str) -> VmId:
@@ -99,9 +101,8 @@ async def point_called(repository: Repository, given: str, wanted: str | None) -
     return await VmNames(repository).point(given, wanted)
 
 
-async def _by_index(repository: Repository, given: str) -> NamedVm | None:
+async def _by_index(repository: Repository, shard: IndexShard | None, given: str) -> NamedVm | None:
     """As the index has it, and the VM's own record. None where the index does not tell."""
-    shard = await VmIndex(repository).read(shard_of(given))
     if shard is None:
         return None
     own = shard.entry(VmId(given))
