@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-async def side_by_side(work: Callable[[T], Awaitable[R]], items: Iterable[T], most: int) -> list[R]:
+async def side_by_side(work: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], most: int) -> list[R]:
     """What comes of each item, in their order. The first that fails ends the others, and its error is raised."""
     slots = asyncio.Semaphore(most)
 
@@ -24,3 +25,28 @@ async def side_by_side(work: Callable[[T], Awaitable[R]], items: Iterable[T], mo
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
     return [task.result() for task in todo]
+
+
+async def ahead(
+    work: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], most: int
+) -> AsyncGenerator[tuple[T, asyncio.Task[R]]]:
+    """Each item and its work, in their order, while that of the next ones goes on; `most` are under way together. The
+    caller awaits each, so that what is wrong with one is said when its turn has come. Close it, and none goes on."""
+    todo = iter(items)
+    under_way: deque[tuple[T, asyncio.Task[R]]] = deque()
+    try:
+        while True:
+            while len(under_way) < most:
+                try:
+                    item = next(todo)
+                except StopIteration:
+                    break
+                under_way.append((item, asyncio.create_task(work(item))))
+            if not under_way:
+                return
+            yield under_way[0]
+            under_way.popleft()
+    finally:
+        for _, task in under_way:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)

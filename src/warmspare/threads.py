@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+SMALL_BYTES = 16 << 10
 
 
 async def finish(work: Awaitable[_T], *, grace_s: float | None = None) -> _T:
@@ -45,6 +46,11 @@ async def in_thread(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwar
     """As asyncio.to_thread, but a cancel is raised only once the call has returned: the files that it works on
     may be closed by then."""
     return await finish(asyncio.to_thread(call, *args, **kwargs))
+
+
+async def beside(size: int, call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """`in_thread`, but at once where it is about so few bytes that handing it over takes longer than doing it."""
+    return call(*args, **kwargs) if size <= SMALL_BYTES else await in_thread(call, *args, **kwargs)
 
 
 class Threads:

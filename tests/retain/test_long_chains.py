@@ -9,26 +9,28 @@ import pytest
 
 import warmspare
 from retain.long_chains import lengthen, move_replica
-from retain.simulated import VM, Guest, Simulation
+from retain.simulated import Guest, Simulation
 from warmspare.apply.receiver import Receiver
+from warmspare.model.ids import VmId
 from warmspare.observe.events import Events
 
 CHECKPOINT_BYTES = 1024  # a hundred points have none yet, and each record that is read names it
 SMALL = Guest(pages=512, database=64, log=16, hot_pages=6, hot=3, wide=3, logged=2)
 
 
-async def costs(home: Path, patch: pytest.MonkeyPatch, points: int) -> dict[str, tuple[int, int]]:
+async def costs(home: Path, patch: pytest.MonkeyPatch, vm: VmId, points: int) -> dict[str, tuple[int, int]]:
     """(requests, bytes read) of each of the things that run all the time, in a repository of so many points."""
+    patch.setattr("retain.simulated.VM", vm)
     world = Simulation(home, SMALL, patch)
     await world.begin()
     await world.point()
     replica = home / "replica.raw"
-    await Receiver(world.store, VM, replica, Events()).run()
+    await Receiver(world.store, vm, replica, Events()).run()
 
     async def put(key: str, data: bytes) -> None:
         world.store.keep(key, data)
 
-    head = await lengthen(world.store, VM, points, put)
+    head = await lengthen(world.store, vm, points, put)
     world.now_s += points
     (home / "state").rename(home / "old")
     (home / "state").mkdir()
@@ -44,16 +46,18 @@ async def costs(home: Path, patch: pytest.MonkeyPatch, points: int) -> dict[str,
         found[name] = sum(world.store.requests.values()), world.store.read_bytes
 
     place = warmspare.RepositoryPlace("x")
-    request = warmspare.PointsRequest(repository=place, vm=VM, last=20)
-    await cost("apply", lambda: Receiver(world.store, VM, replica, Events()).run())
+    request = warmspare.PointsRequest(repository=place, vm=vm, last=20)
+    await cost("apply", lambda: Receiver(world.store, vm, replica, Events()).run())
     await cost("sync", world.point)
     await cost("points", lambda: warmspare.Engine().run(request, lambda event: None))
     assert replica.exists()
     return found
 
 
-async def test_the_number_of_points_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many = [await costs(tmp_path / str(count), monkeypatch, count) for count in (100, 2600)]
+@pytest.mark.parametrize("vm", ["vm", "50120001-0000-4000-8000-000000000001"])
+async def test_the_number_of_points_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vm: VmId) -> None:
+    monkeypatch.setattr("rigs.stores.memory_store.PAGE", 100)  # as if there were ten times as many
+    few, many = [await costs(tmp_path / str(count), monkeypatch, vm, count) for count in (100, 1600)]
     for name, (requests, read_bytes) in many.items():
         assert requests <= 1.2 * few[name][0], (name, few, many)
         assert read_bytes <= 1.2 * few[name][1] + CHECKPOINT_BYTES, (name, few, many)

@@ -208,15 +208,15 @@ def _check_chunk(chunk: Chunk, block: U64, first: int, last: int, capacity_bytes
         demand(not broken, broken)
         loose = records.frame == NO_FRAME
         demand(
-            np.all(loose == (records.carried == 0)) and np.all(loose | (records.frame < len(frames))),
+            (loose == (records.carried == 0)).all() and (loose | (records.frame < len(frames))).all(),
             "has a record that points at no frame",
         )
         whole = masks.whole_masks(records.block, capacity_bytes)
-        demand(not np.any(records.pages & ~whole), "names a page beyond the disk")
+        demand(not (records.pages & ~whole).any(), "names a page beyond the disk")
     start, stop = zeros.bounds
-    demand(np.all(zeros.count > 0) and np.all(stop <= blocks), "has a zero run beyond the disk")
-    demand(np.all(start[1:] >= stop[:-1]), "has zero runs out of order")
-    demand(not np.any(zeros.hold(records.block)), "records a block that it also calls zero")
+    demand((zeros.count > 0).all() and (stop <= blocks).all(), "has a zero run beyond the disk")
+    demand((start[1:] >= stop[:-1]).all(), "has zero runs out of order")
+    demand(not zeros.hold(records.block).any(), "records a block that it also calls zero")
     demand(
         (chunk.first_block, chunk.last_block) == (first, last) or chunk.empty,
         "covers other blocks than its header says",

@@ -96,11 +96,11 @@ class Records:
         """What a row breaks that every manifest's keep to, for a sentence; "" if none does."""
         if not len(self):
             return ""
-        if np.any(self.carried & self.zero):
+        if (self.carried & self.zero).any():
             return "has masks that overlap"
-        if not np.all(self.pages):
+        if not self.pages.all():
             return "has a record of no page"
-        if not np.all(self.block[1:] >= self.block[:-1]):
+        if not (self.block[1:] >= self.block[:-1]).all():
             return "has records out of order"
         starts = group_starts(self.block)
         if starts.size < len(self):

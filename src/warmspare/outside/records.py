@@ -23,7 +23,6 @@ MAX_FRACTION = 400  # characters of a number that is not whole
 _LIMIT = 1 << 63
 _UNICODE = re.compile("[\ud800-\udfff]")  # what a text never has
 _PATHS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # what has none such has no number outside of 64 bits
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=_LIMIT - 1)]
 """Bytes, blocks, pages, a place in a file: never negative, never more than a file system can say."""
@@ -104,11 +103,9 @@ def loose(data: bytes, most_values: int = MAX_VALUES, *, paths: bool = False) ->
     """A JSON object, within bounds. paths: texts may hold what paths of this host do (os.fsdecode). UnfitError."""
     if _values(data) > most_values:
         raise UnfitError("it holds more values than a record ever does")
-    # Of a hundred thousand records nearly all are plain: what their bytes rule out need not be looked for in each value.
-    numbers = _whole if _LONG_NUMBER.search(data) or b"\0" in data else int
     try:
         value = json.loads(
-            data, object_pairs_hook=_once, parse_constant=_no_number, parse_int=numbers, parse_float=_finite
+            data, object_pairs_hook=_once, parse_constant=_no_number, parse_int=_whole, parse_float=_finite
         )
     except UnfitError:
         raise
@@ -120,6 +117,7 @@ def loose(data: bytes, most_values: int = MAX_VALUES, *, paths: bool = False) ->
         raise UnfitError("it is not JSON, or was cut off") from None
     if not isinstance(value, dict):
         raise UnfitError("it is not an object")
+    # Of many records nearly all are plain: what their bytes rule out need not be looked for in each value.
     plain = data.isascii() and b"\\" not in data
     if not plain or data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _demand_bounds(value, _PATHS if paths else _UNICODE)

@@ -27,7 +27,7 @@ class PageFile:
     """
 
     def __init__(self, path: Path, what: str, *, anew: bool = False, nameless: bool = False) -> None:
-        self.path, self._what = path, what
+        self.path, self._what, self.nameless = path, what, nameless
         self.fd = -1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

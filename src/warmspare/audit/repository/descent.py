@@ -8,6 +8,7 @@ chain goes through them, so that a fold proves nothing that the records do not.
 from __future__ import annotations
 
 import itertools
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,9 +22,11 @@ from warmspare.errors import FormatError, IntegrityError, NotFoundError, StoreEr
 from warmspare.format import restore_point
 from warmspare.format.restore_point import RestorePoint
 from warmspare.model.ids import PointId, VmId, VmKey, vm_key
+from warmspare.side_by_side import ahead
 from warmspare.store import layout
 from warmspare.store.contract import Store
 
+AHEAD = 16  # records that are read side by side
 MOST_MISSING = 100_000  # each is looked for and told
 
 
@@ -108,36 +111,39 @@ async def read_chain(
     """Read every record and judge it. called: the VM as its key gives it, "" where that was cut off."""
     chain = Chain(called, max(inventory.points, default=0))
     unread: set[int] = set()
-    for sequence in inventory.points:
-        key = layout.point_key(inventory.vm, sequence)
-        try:
-            record, digest = await read_record(store, inventory.vm, sequence)
-        except NotFoundError:
-            continue  # it was listed a moment ago; a gap then
-        except FormatError as error:
-            findings.add(
-                FindingKind.OBJECT_MALFORMED,
-                point=str(sequence),
-                key=key,
-                expected="a record",
-                actual=error.what,
-                remedy=REMEDY,
-            )
-            unread.add(sequence)
-            continue
-        if record.sequence != sequence or vm_key(record.vm_id) != inventory.vm:
-            findings.add(
-                FindingKind.OBJECT_REPLAYED,
-                point=str(sequence),
-                key=key,
-                expected=f"restore point {sequence}",
-                actual=f"restore point {record.sequence} of VM {record.vm_id!r}",
-                remedy=REMEDY,
-            )
-            unread.add(sequence)
-            continue
-        chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
-        chain.links[sequence] = Link(sequence, digest, record.parent)
+    async with aclosing(
+        ahead(lambda number: read_record(store, inventory.vm, number), inventory.points, AHEAD)
+    ) as reads:
+        async for sequence, reading in reads:
+            key = layout.point_key(inventory.vm, sequence)
+            try:
+                record, digest = await reading
+            except NotFoundError:
+                continue  # it was listed a moment ago; a gap then
+            except FormatError as error:
+                findings.add(
+                    FindingKind.OBJECT_MALFORMED,
+                    point=str(sequence),
+                    key=key,
+                    expected="a record",
+                    actual=error.what,
+                    remedy=REMEDY,
+                )
+                unread.add(sequence)
+                continue
+            if record.sequence != sequence or vm_key(record.vm_id) != inventory.vm:
+                findings.add(
+                    FindingKind.OBJECT_REPLAYED,
+                    point=str(sequence),
+                    key=key,
+                    expected=f"restore point {sequence}",
+                    actual=f"restore point {record.sequence} of VM {record.vm_id!r}",
+                    remedy=REMEDY,
+                )
+                unread.add(sequence)
+                continue
+            chain.vm, chain.name = chain.vm or record.vm_id, record.vm_name
+            chain.links[sequence] = Link(sequence, digest, record.parent)
     chain.folds = await read_folds(store, inventory, called, chain.links, findings)
     _demand_few_missing(store, chain, inventory)
     _take_dropped(chain, inventory, findings)

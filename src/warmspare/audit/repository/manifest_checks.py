@@ -20,14 +20,14 @@ from warmspare.format.restore_point import Disk, ObjectRef, RestorePoint
 from warmspare.format.retained.retention import Fold
 from warmspare.model import masks
 from warmspare.model.ids import RunId, VmKey
-from warmspare.threads import in_thread
+from warmspare.threads import beside
 
 
 class Manifest:
-    """Open; close it. packs: what it states of each pack, by index."""
+    """Open; close it. packs: what it states of each pack, by index. bytes: its length."""
 
     def __init__(self, objects: ObjectChecks, copy: Fetched, reader: ManifestReader, vm: VmKey) -> None:
-        self._objects, self._copy, self.reader = objects, copy, reader
+        self._objects, self._copy, self.reader, self.bytes = objects, copy, reader, copy.bytes
         self.packs = reader.packs.seen(lambda ref: Stated.of_pack(vm, ref))
         self._sizes = reader.packs.sizes
 
@@ -86,7 +86,7 @@ async def open_manifest(
     if copy is None:
         return None
     try:
-        reader = await in_thread(ManifestReader, copy.read_at, copy.bytes, copy.where)
+        reader = await beside(copy.bytes, ManifestReader, copy.read_at, copy.bytes, copy.where)
         head = reader.header
         said = (head.disk_id, head.capacity_bytes, head.run, head.folded)
         if said != (disk.id, disk.capacity_bytes, manifest.run, manifest.folded):

@@ -28,6 +28,7 @@ from warmspare.state.page_file import Pages
 
 GROUPS = MAX_CAPACITY_BYTES // BLOCK_BYTES // FANOUT // FANOUT
 _LEAVES = GROUPS * FANOUT
+_THIRDS = digest(3, bytes(NODE_BYTES)) * (GROUPS // FANOUT)
 
 
 class ChainTable:
@@ -40,6 +41,7 @@ class ChainTable:
         self._digests = Pages(self._files[1], DIGEST_BYTES, _LEAVES)
         self._nodes = Pages(self._files[1], NODE_BYTES, GROUPS)  # the same, 256 at a time
         self._tops = bytearray(GROUPS * DIGEST_BYTES)
+        self._thirds = bytearray(_THIRDS)
         self._dirty: set[int] = set()
 
     def close(self) -> None:
@@ -51,6 +53,7 @@ class ChainTable:
         for file in self._files:
             file.empty()
         self._tops = bytearray(GROUPS * DIGEST_BYTES)
+        self._thirds = bytearray(_THIRDS)
         self._dirty = set()
 
     def leaf(self, index: int) -> bytes:
@@ -80,14 +83,17 @@ class ChainTable:
 
     def filled(self, first: int = 0, stop: int = _LEAVES) -> Iterator[int]:
         """Leaves of [first, stop) that are not all zero, ascending."""
-        for group in range(first // FANOUT, -(-stop // FANOUT)):
-            at = group * DIGEST_BYTES
-            if group not in self._dirty and self._tops[at : at + DIGEST_BYTES] == ZERO_DIGEST:
-                continue
+        for group in self._groups(first // FANOUT, -(-stop // FANOUT)):
             rows = np.frombuffer(self._nodes.read(group), dtype=np.uint64).reshape(FANOUT, 4).any(axis=1)
             for index in (np.flatnonzero(rows) + group * FANOUT).tolist():
                 if first <= index < stop:
                     yield index
+
+    def _groups(self, first: int, stop: int) -> list[int]:
+        """Groups of [first, stop) of which a leaf may not be all zero, ascending."""
+        tops = np.frombuffer(self._tops, dtype=np.uint8).reshape(GROUPS, DIGEST_BYTES)[first:stop]
+        there = np.flatnonzero((tops != np.frombuffer(ZERO_DIGEST, dtype=np.uint8)).any(axis=1)) + first
+        return sorted({*there.tolist(), *(group for group in self._dirty if first <= group < stop)})
 
     def load(self, leaves: Iterable[tuple[int, bytes]]) -> None:
         """What a checkpoint holds, in place of everything."""
@@ -104,12 +110,17 @@ class ChainTable:
                 return index if expected is None else min(index, expected)
         return next(mine, None)
 
+    @property
+    def unhashed_bytes(self) -> int:
+        """About how much `root` has to hash."""
+        return len(self._dirty) * NODE_BYTES
+
     def root(self, capacity_bytes: int) -> str:
         """The root that a restore point should state."""
         for group in self._dirty:
             self._tops[group * DIGEST_BYTES : (group + 1) * DIGEST_BYTES] = digest(2, self._nodes.read(group))
+        for third in {group // FANOUT for group in self._dirty}:
+            tops = self._tops[third * NODE_BYTES : (third + 1) * NODE_BYTES]
+            self._thirds[third * DIGEST_BYTES : (third + 1) * DIGEST_BYTES] = digest(3, bytes(tops))
         self._dirty = set()
-        third = b"".join(
-            digest(3, bytes(self._tops[at : at + NODE_BYTES])) for at in range(0, len(self._tops), NODE_BYTES)
-        )
-        return root(capacity_bytes, digest(4, third.ljust(NODE_BYTES, b"\0")))
+        return root(capacity_bytes, digest(4, bytes(self._thirds).ljust(NODE_BYTES, b"\0")))

@@ -26,7 +26,7 @@ from warmspare.model.ids import PackId, VmKey
 from warmspare.state.page_file import PageFile
 from warmspare.store import layout
 from warmspare.store.contract import Store
-from warmspare.threads import in_thread
+from warmspare.threads import beside, in_thread
 
 FETCH_BYTES = 4 << 20
 AHEAD = 4  # ranges under way
@@ -203,7 +203,7 @@ class ObjectChecks:
                 if data is None:
                     whole = False
                 else:
-                    crc = await in_thread(take, data, at, crc)
+                    crc = await beside(len(data), take, data, at, crc)
             for _, task in under_way:
                 task.cancel()
         if not whole:

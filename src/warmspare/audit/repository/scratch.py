@@ -14,6 +14,7 @@ from warmspare.state.local_files import local_io
 from warmspare.state.page_file import PageFile
 
 WHAT = "the scratch space"
+SPARES = 4
 
 
 class StaleScratchError(StoreError):
@@ -27,6 +28,7 @@ class Scratch:
         self.directory = directory
         self.peak_bytes = 0
         self._files: set[PageFile] = set()
+        self._spare: list[PageFile] = []  # nameless, and empty: an audit needs one for each manifest of a chain
         with local_io(WHAT, directory):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -36,9 +38,15 @@ class Scratch:
     def __exit__(self, *_: object) -> None:
         for file in list(self._files):
             self.drop(file)
+        while self._spare:
+            self._spare.pop().close()
 
     def file(self, name: str = "", *, left: bool = False) -> PageFile:
         """The file with that name, or one without. left: one that is there already; StaleScratchError if it is not."""
+        if not name and self._spare:
+            file = self._spare.pop()
+            self._files.add(file)
+            return file
         path = self.directory / (name or f".{secrets.token_hex(8)}")
         if left and not path.exists():
             raise StaleScratchError("a working file of an interrupted audit is gone", where=str(path))
@@ -49,8 +57,12 @@ class Scratch:
     def drop(self, file: PageFile) -> None:
         """Done with it."""
         self.measure()
+        if file in self._files and file.nameless and len(self._spare) < SPARES:
+            file.empty()
+            self._spare.append(file)
+        else:
+            file.close()
         self._files.discard(file)
-        file.close()
 
     def measure(self) -> None:
         """Look at how much is allocated now, for peak_bytes."""

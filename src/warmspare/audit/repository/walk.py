@@ -7,14 +7,14 @@ the next point needs to be judged by. Blocks are read by deep/.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from warmspare.audit.reports.findings import FindingKind
 from warmspare.audit.repository.contents import VmContents
-from warmspare.audit.repository.descent import Chain, Link, Proof, read_record
+from warmspare.audit.repository.descent import AHEAD, Chain, Link, Proof, read_record
 from warmspare.audit.repository.losses import Losses, lost_with
 from warmspare.audit.repository.manifest_checks import Manifest, StatedManifest, malformed, open_manifest
 from warmspare.audit.repository.merkle import ChainTable
@@ -28,9 +28,10 @@ from warmspare.model.block_records import Records
 from warmspare.model.columns import U32
 from warmspare.model.ids import DiskId
 from warmspare.model.runs import group_starts
+from warmspare.side_by_side import ahead
 from warmspare.state.page_column import PageColumn
 from warmspare.store import layout
-from warmspare.threads import in_thread
+from warmspare.threads import beside, in_thread
 
 
 @dataclass(slots=True)
@@ -77,17 +78,20 @@ class PointWalk:
         """StoreError; findings for all else."""
         before: RestorePoint | None = None
         first = True
-        for sequence in self._chain.kept:
-            link = self._chain.links.get(sequence)
-            record = await self._record(link) if link and not self._chain.uncertain(sequence) else None
-            if link is None or record is None:
-                self._lose_way(str(sequence))
-            else:
-                await self._point(link, record, before, first=first)
-            before, first = record, False
+        async with aclosing(ahead(self._record, self._chain.kept, AHEAD)) as reads:
+            async for sequence, reading in reads:
+                link, record = self._chain.links.get(sequence), await reading
+                if link is None or record is None:
+                    self._lose_way(str(sequence))
+                else:
+                    await self._point(link, record, before, first=first)
+                before, first = record, False
         self.head = before
 
-    async def _record(self, link: Link) -> RestorePoint | None:
+    async def _record(self, sequence: int) -> RestorePoint | None:
+        link = self._chain.links.get(sequence)
+        if link is None or self._chain.uncertain(sequence):
+            return None
         try:
             record, digest = await read_record(self._objects.store, self._vm, link.sequence)
         except (NotFoundError, FormatError):
@@ -196,7 +200,7 @@ class PointWalk:
         bad = np.flatnonzero(~np.array(there, dtype=bool)).astype(np.uint32)
         walk.bad_packs.update(manifest.packs[index].key for index in bad.tolist())
         try:
-            await in_thread(self._records, manifest, walk, bad)
+            await beside(manifest.bytes, self._records, manifest, walk, bad)
         except FormatError as error:
             walk.known, walk.broken = False, walk.broken or place.point
             malformed(self._objects, walk.manifest_key, place, error)
@@ -213,7 +217,7 @@ class PointWalk:
     async def _root(self, walk: DiskWalk, link: Link, *, doubted: bool) -> None:
         if not walk.known or doubted:
             return
-        found = await in_thread(walk.table.root, walk.disk.capacity_bytes)
+        found = await beside(walk.table.unhashed_bytes, walk.table.root, walk.disk.capacity_bytes)
         if found != walk.disk.root:
             walk.known = False
             self._findings.add(

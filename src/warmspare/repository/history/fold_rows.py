@@ -126,10 +126,11 @@ def _read(
     zeros: list[tuple[int, Runs]] = []
     for age, manifest in enumerate(manifests):
         for chunk in manifest.chunks(first, behind):
-            runs = chunk.zeros.split(first)[1].split(behind)[0]
+            inside = first <= chunk.first_block and chunk.last_block < behind
+            runs = chunk.zeros if inside else chunk.zeros.split(first)[1].split(behind)[0]
             if len(runs):
                 zeros.append((age, runs))
-            records = chunk.records.split(first)[1].split(behind)[0]
+            records = chunk.records if inside else chunk.records.split(first)[1].split(behind)[0]
             if not len(records):
                 continue
             carries = records.frame != NO_FRAME

@@ -7,7 +7,8 @@ has them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 
 from warmspare.errors import ConfigError, IntegrityError, NotFoundError
 from warmspare.format.restore_point import Disk, ObjectRef
@@ -18,8 +19,10 @@ from warmspare.repository.chain import Point, Repository
 from warmspare.repository.history import retained
 from warmspare.repository.history.step import Step
 from warmspare.repository.verified_objects import verified_bytes
+from warmspare.side_by_side import ahead
 from warmspare.store import layout
 
+AHEAD = 16  # records that are read side by side
 _HINT = "put the right record back from a copy of the repository"
 
 
@@ -68,29 +71,39 @@ async def descend(repository: Repository, vm: VmId, known: PointId | None, targe
     before: PointId | None = known
     if known is not None and (record is None or not record.dropped(at)):
         await repository.unchanged(vm, known, target)
+    way = _upwards(record, at, target)
+    async with aclosing(ahead(lambda number: _there(repository, vm, number, target), way, AHEAD)) as reads:
+        async for number, reading in reads:
+            fold = record.covering(at) if record else None
+            point = await reading
+            if fold is not None:
+                _demand_target(repository, fold, point)
+                if before is not None:
+                    await prove(repository, vm, fold, point, before)
+                yield Step(point, fold.base, fold)
+            else:
+                if (parent := point.record.parent) != (before.sha256 if before else None):
+                    raise IntegrityError(
+                        f"restore point {point.id.label} of VM {vm!r} does not descend from "
+                        f"{before.label if before else 'the first one'} but from "
+                        f"{PointId(at, parent).label if parent else 'none'}: the "
+                        "chain was forked or a record replaced",
+                        where=repository.where(layout.point_key(vm_key(vm), number)),
+                        hint=_HINT,
+                    )
+                yield Step(point, before)
+            before, at = point.id, number
+    if at < target:  # a fold goes on beyond it
+        raise gone(repository, vm, target, record)
+
+
+def _upwards(record: Retention | None, at: int, target: int) -> Iterator[int]:
+    """Sequences of the points that lead from there to the target, as far as one need not go beyond it."""
     while at < target:
         fold = record.covering(at) if record else None
-        if fold is not None:
-            if fold.target.sequence > target:
-                raise gone(repository, vm, target, record)
-            point = await _there(repository, vm, fold.target.sequence, target)
-            _demand_target(repository, fold, point)
-            if before is not None:
-                await prove(repository, vm, fold, point, before)
-            yield Step(point, fold.base, fold)
-        else:
-            point = await _there(repository, vm, at + 1, target)
-            if (parent := point.record.parent) != (before.sha256 if before else None):
-                raise IntegrityError(
-                    f"restore point {point.id.label} of VM {vm!r} does not descend from "
-                    f"{before.label if before else 'the first one'} but from "
-                    f"{PointId(at, parent).label if parent else 'none'}: the "
-                    "chain was forked or a record replaced",
-                    where=repository.where(layout.point_key(vm_key(vm), at + 1)),
-                    hint=_HINT,
-                )
-            yield Step(point, before)
-        before, at = point.id, point.id.sequence
+        at = fold.target.sequence if fold else at + 1
+        if at <= target:
+            yield at
 
 
 async def ancestors(

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from warmspare.audit.repository.deep.verify import (
     check_loose,
     parts,
 )
-from warmspare.audit.repository.descent import Chain, read_record
+from warmspare.audit.repository.descent import AHEAD, Chain, read_record
 from warmspare.audit.repository.losses import Change, Losses
 from warmspare.audit.repository.manifest_checks import Manifest, StatedManifest, open_manifest
 from warmspare.audit.repository.object_checks import Fetched, FindingPlace, ObjectChecks
@@ -46,6 +46,7 @@ from warmspare.model.ids import DiskId, VmKey
 from warmspare.model.runs import Rows, Runs, by_value
 from warmspare.model.units import BLOCK_BYTES
 from warmspare.observe.events import Meter
+from warmspare.side_by_side import ahead
 from warmspare.state.page_column import PageColumn
 from warmspare.threads import Threads, in_thread
 
@@ -120,11 +121,12 @@ class Deep:
         kept = [sequence for sequence in self._chain.kept if sequence <= self.progress.target]
         earlier = [sequence for sequence in kept if sequence < self.progress.at]
         try:
-            for sequence in kept[max(len(earlier) - 1, 0) :]:
-                record = await self._record(sequence)
-                if sequence >= self.progress.at:
-                    await self._point(sequence, record, before, known_before=known_before)
-                before, known_before = record, record is not None
+            async with aclosing(ahead(self._record, kept[max(len(earlier) - 1, 0) :], AHEAD)) as reads:
+                async for sequence, reading in reads:
+                    record = await reading
+                    if sequence >= self.progress.at:
+                        await self._point(sequence, record, before, known_before=known_before)
+                    before, known_before = record, record is not None
         finally:
             self._threads.close()
             self._objects.fetched_bytes = judged.fetched_bytes
