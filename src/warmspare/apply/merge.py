@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from enum import Enum, auto
 from pathlib import Path
@@ -20,6 +20,7 @@ from warmspare._native import holes
 from warmspare._native import sparse as native
 from warmspare.apply.damage import Damage
 from warmspare.apply.decode import Applied, apply_frame, apply_zeroed
+from warmspare.apply.frame_shelf import FrameShelf
 from warmspare.apply.pieced_blocks import PiecedBlocks
 from warmspare.errors import FormatError, IntegrityError
 from warmspare.format.chunk import Chunk
@@ -77,21 +78,28 @@ class Merge:
         self._loop = asyncio.get_running_loop()
         self._where = change.where
         self._findings: list[str] = []
+        self._shelf = FrameShelf(scratch)
         self._slots = asyncio.Semaphore(RANGES_UNDER_WAY)
 
     async def run(self) -> list[str]:
         """Returns what was found damaged, in sentences. StoreError if store or replica fail."""
         packs = pack_objects(self._vm, self._manifest.packs)
-        async with asyncio.TaskGroup() as tasks:
-            chunks = self._manifest.chunks()
-            while (chunk := await in_thread(next, chunks, None)) is not None:
-                await self._chunk(chunk, packs, tasks)
+        chunks = self._manifest.chunks()
+        with closing(self._shelf):
+            chunk = await in_thread(next, chunks, None)
+            while chunk is not None:
+                following = await in_thread(next, chunks, None)
+                # What one chunk fetches must be there for the next, which is begun after it has ended.
+                await self._chunk(chunk, packs, last=following is None)
+                chunk = following
         if self._change.from_nothing:
             await self._unnamed(block_count(self._capacity))
         return self._findings
 
-    async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], tasks: asyncio.TaskGroup) -> None:
+    async def _chunk(self, chunk: Chunk, packs: Sequence[PackObject], *, last: bool) -> None:
         records = chunk.records
+        with local_io(REPLICA, self._path):
+            await self._threads.run(self._shelf.forget, chunk.first_block)
         if self._change.from_nothing:
             await self._between(chunk)
         if len(chunk.zeros):
@@ -103,15 +111,14 @@ class Merge:
             with local_io(REPLICA, self._path):
                 rows = rows[~await self._threads.run(self._there, records)]
         pieced = records.several()[rows]
+        behind = None if last else chunk.last_block + 1
         if not pieced.any():
-            await self._rows(chunk, rows, packs, tasks, None)
+            await self._rows(chunk, rows, packs, None, behind)
             return
-        # Several records make up one block, and each alone would not verify. Their frames must be there together, so
-        # nothing that comes later is begun before they are.
+        # Several records make up one block, and each alone would not verify. Their frames must be there together.
         of_pieces = records.take(rows[pieced])
         with closing(PiecedBlocks(of_pieces, self._fd, self._capacity, self._scratch, self._where)) as pieces:
-            async with asyncio.TaskGroup() as own:
-                await self._rows(chunk, rows, packs, own, pieces)
+            await self._rows(chunk, rows, packs, pieces, behind)
             with local_io(REPLICA, self._path):
                 self._count(await self._threads.run(pieces.write))
 
@@ -120,10 +127,11 @@ class Merge:
         chunk: Chunk,
         rows: Rows,
         packs: Sequence[PackObject],
-        tasks: asyncio.TaskGroup,
         pieces: PiecedBlocks | None,
+        behind: int | None,
     ) -> None:
-        """Fetch what these rows use, each frame once. pieces: takes the frames of blocks that have several rows."""
+        """Fetch what these rows use, each frame once. pieces: takes the frames of blocks that have several rows.
+        behind: the block after the chunk; None if it is the last."""
         records = chunk.records
         several = records.several()
         loose = records.take(rows[(records.frame[rows] == NO_FRAME) & ~several[rows]])
@@ -131,9 +139,37 @@ class Merge:
             with local_io(REPLICA, self._path):
                 done = await self._threads.run(apply_zeroed, self._fd, self._capacity, loose, self._where)
             self._count(done)
-        for wanted in ranges(chunk, rows, packs, self._where):
-            await self._slots.acquire()
-            tasks.create_task(self._range(wanted, records, several, pieces))
+        there = self._on_shelf(chunk, rows, packs)
+        async with asyncio.TaskGroup() as tasks:
+            for shelved, some in ((True, rows[there]), (False, rows[~there])):
+                for wanted in ranges(chunk, some, packs, self._where):
+                    await self._slots.acquire()
+                    read = self._read_shelf if shelved else self._fetch
+                    tasks.create_task(self._range(wanted, records, several, pieces, read, None if shelved else behind))
+
+    def _on_shelf(self, chunk: Chunk, rows: Rows, packs: Sequence[PackObject]) -> npt.NDArray[np.bool_]:
+        """Which rows use frames that were fetched for an earlier chunk."""
+        held = np.zeros(len(chunk.frames) + 1, dtype=np.bool_)
+        if self._shelf:
+            frames = chunk.frames
+            places = zip(frames.pack.tolist(), frames.offset.tolist(), frames.size.tolist(), strict=True)
+            held[:-1] = [(packs[pack].key, offset, size) in self._shelf for pack, offset, size in places]
+        out: npt.NDArray[np.bool_] = held[np.minimum(chunk.records.frame[rows], len(chunk.frames))]
+        return out
+
+    async def _fetch(self, wanted: PackRange) -> bytes:
+        data = await wanted.read(self._repository)
+        self._meter.read_bytes += len(data)
+        return data
+
+    async def _read_shelf(self, wanted: PackRange) -> bytes:
+        """The frames of a range where they lie in it; nobody looks at what is between them."""
+        data = bytearray(wanted.length)
+        with local_io(REPLICA, self._path):
+            for piece in wanted.pieces:
+                key = wanted.pack.key, piece.pack_offset, piece.size
+                data[piece.start : piece.start + piece.size] = await self._threads.run(self._shelf.read, key)
+        return bytes(data)
 
     def _there(self, records: PlacedRecords) -> npt.NDArray[np.bool_]:
         """In a worker thread: which rows are of blocks that have their hash already."""
@@ -180,21 +216,31 @@ class Merge:
         records: PlacedRecords,
         several: npt.NDArray[np.bool_],
         pieces: PiecedBlocks | None,
+        read: Callable[[PackRange], Awaitable[bytes]],
+        behind: int | None,
     ) -> None:
+        """behind: what has pages of blocks from there on goes to the shelf; None: nothing does."""
         try:
             try:
-                data = await wanted.read(self._repository)
+                data = await read(wanted)
             except IntegrityError as error:
                 self._lose(records.block[wanted.rows], error)
             else:
-                self._meter.read_bytes += len(data)
                 with local_io(REPLICA, self._path):
                     if pieces is not None:
                         self._keep(wanted, records, several, pieces, data)
+                    if behind is not None:
+                        await self._threads.run(self._shelve, wanted, data, behind)
                     await self._threads.run(self._apply, wanted, records, several, data)
             self._meter.done_bytes += wanted.length
         finally:
             self._slots.release()
+
+    def _shelve(self, wanted: PackRange, data: bytes, behind: int) -> None:
+        view = memoryview(data)
+        for piece in wanted.pieces:
+            key = wanted.pack.key, piece.pack_offset, piece.size
+            self._shelf.keep(key, view[piece.start : piece.start + piece.size], behind)
 
     @staticmethod
     def _keep(

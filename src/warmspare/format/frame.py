@@ -147,17 +147,21 @@ def decode(data: bytes | memoryview, where: str) -> Frame:
     length = frame_bytes(view, where)
     if length != len(view):
         raise FormatError(f"a frame of {length} bytes stands where {len(view)} were expected", where=where)
-    _, codec, flags, layout_bytes, _, raw_bytes, checksum = HEADER.unpack_from(view)
-    summed = xxhash.xxh3_64(view[:SUMMED])
-    summed.update(view[HEADER.size :])
-    if summed.intdigest() != checksum:
-        raise FormatError("a frame is damaged: its checksum does not match", where=where)
+    _, codec, flags, layout_bytes, _, raw_bytes, _ = HEADER.unpack_from(view)
+    _demand_sum(view, where)
     if flags:
         raise FormatError(f"a frame has unknown flags {flags:#x}", where=where)
     pages = decode_layout(view[HEADER.size : HEADER.size + layout_bytes], where)
     if not (pages.size - 1) * PAGE_BYTES < raw_bytes <= pages.size * PAGE_BYTES:
         raise FormatError(f"a frame has {raw_bytes} bytes for {pages.size} pages", where=where)
     return Frame(pages, expand(codec, view[HEADER.size + layout_bytes :], raw_bytes, where))
+
+
+def _demand_sum(view: memoryview, where: str) -> None:
+    summed = xxhash.xxh3_64(view[:SUMMED])
+    summed.update(view[HEADER.size :])
+    if summed.intdigest() != HEADER.unpack_from(view)[6]:
+        raise FormatError("a frame is damaged: its checksum does not match", where=where)
 
 
 def frame_bytes(data: bytes | memoryview, where: str) -> int:
@@ -170,6 +174,16 @@ def frame_bytes(data: bytes | memoryview, where: str) -> int:
     if not 0 < layout_bytes <= MAX_LAYOUT_BYTES or stored_bytes > SPAN_BYTES or not 0 < raw_bytes <= SPAN_BYTES:
         raise FormatError("a frame's header has impossible sizes", where=where)
     return int(HEADER.size + layout_bytes + stored_bytes)
+
+
+def page_numbers(data: bytes | memoryview) -> U64:
+    """The pages that a whole frame says that it holds, ascending; its payload is not unpacked. FormatError where it is
+    damaged."""
+    view = memoryview(data)
+    frame_bytes(view, "")
+    _demand_sum(view, "")
+    layout_bytes = HEADER.unpack_from(view)[3]
+    return decode_layout(view[HEADER.size : HEADER.size + layout_bytes])
 
 
 def page_count(data: bytes | memoryview) -> int:
