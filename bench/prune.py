@@ -4,8 +4,8 @@ Data: a sparse disk, twelve times as large as its --mb of data, with a database 
 hour for a week (--points), made by the sender's own code (tests/retain/simulated.py) and put into SeaweedFS. Side A:
 `warmspare prune` by a policy of last 8, hourly 24, daily 14, as a process of its own. Held against: the bytes of the
 packs that it wrote, all of which are needed. Then a replica that is at the first point, which is no more, goes on with
-`warmspare apply`. Held against: the frames, whole, that hold the newest content of the pages that differ; and the packs
-that a sync of just the last state after the first sends.
+`warmspare apply`. Held against: the frames, whole, that hold the newest content of the pages that differ, and of all
+pages of their blocks; and the packs that a sync of just the last state after the first sends.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def _measured(
     prune = measure([*command, "prune", *at, *POLICY, "--yes"], "prune.folds")
     after = asyncio.run(_packs(open_store(repo)))
     written = sum(size for key, size in after.items() if key not in before)
-    newest_bytes = asyncio.run(_newest_frames(open_store(repo), differ))
+    newest_bytes = asyncio.run(_newest_frames(open_store(repo), set(differ)))
+    of_blocks = {page // 16 * 16 + other for page in differ for other in range(16)}
+    blocks_bytes = asyncio.run(_newest_frames(open_store(repo), of_blocks))
     apply = measure([*command, "apply", *at, "--to", str(replica)], "apply.done")
     start = measure([*command, "prune", *at, *POLICY], "prune.folds")  # nothing is left to do
     return [
@@ -106,6 +108,8 @@ def _measured(
             "read": apply.event["bytes_read"],
             "newest": newest_bytes,
             "ratio": apply.event["bytes_read"] / newest_bytes,
+            "newest_of_blocks": blocks_bytes,
+            "ratio_of_blocks": apply.event["bytes_read"] / blocks_bytes,
             "sent_by_one_sync": sent_bytes,
             "wall_s": apply.wall_s,
             "peak_mib": apply.counted_bytes / MIB,

@@ -41,6 +41,8 @@ from warmspare.threads import Threads, in_thread
 RANGES_UNDER_WAY = 8  # of up to 4 MiB: enough to fill a long, fat pipe, little enough to hold in memory
 MAX_FINDINGS = 100
 
+_Read = Callable[[PackRange], Awaitable[bytes | bytearray]]
+
 
 class AlreadyThere(Enum):
     """By what it is known which blocks are there already, so that they are not fetched again. NOTHING: every row is
@@ -144,7 +146,7 @@ class Merge:
             for shelved, some in ((True, rows[there]), (False, rows[~there])):
                 for wanted in ranges(chunk, some, packs, self._where):
                     await self._slots.acquire()
-                    read = self._read_shelf if shelved else self._fetch
+                    read: _Read = self._read_shelf if shelved else self._fetch
                     tasks.create_task(self._range(wanted, records, several, pieces, read, None if shelved else behind))
 
     def _on_shelf(self, chunk: Chunk, rows: Rows, packs: Sequence[PackObject]) -> npt.NDArray[np.bool_]:
@@ -162,14 +164,14 @@ class Merge:
         self._meter.read_bytes += len(data)
         return data
 
-    async def _read_shelf(self, wanted: PackRange) -> bytes:
+    async def _read_shelf(self, wanted: PackRange) -> bytearray:
         """The frames of a range where they lie in it; nobody looks at what is between them."""
         data = bytearray(wanted.length)
         with local_io(REPLICA, self._path):
             for piece in wanted.pieces:
                 key = wanted.pack.key, piece.pack_offset, piece.size
                 data[piece.start : piece.start + piece.size] = await self._threads.run(self._shelf.read, key)
-        return bytes(data)
+        return data
 
     def _there(self, records: PlacedRecords) -> npt.NDArray[np.bool_]:
         """In a worker thread: which rows are of blocks that have their hash already."""
@@ -216,7 +218,7 @@ class Merge:
         records: PlacedRecords,
         several: npt.NDArray[np.bool_],
         pieces: PiecedBlocks | None,
-        read: Callable[[PackRange], Awaitable[bytes]],
+        read: _Read,
         behind: int | None,
     ) -> None:
         """behind: what has pages of blocks from there on goes to the shelf; None: nothing does."""
@@ -236,7 +238,7 @@ class Merge:
         finally:
             self._slots.release()
 
-    def _shelve(self, wanted: PackRange, data: bytes, behind: int) -> None:
+    def _shelve(self, wanted: PackRange, data: bytes | bytearray, behind: int) -> None:
         view = memoryview(data)
         for piece in wanted.pieces:
             key = wanted.pack.key, piece.pack_offset, piece.size
@@ -244,14 +246,20 @@ class Merge:
 
     @staticmethod
     def _keep(
-        wanted: PackRange, records: PlacedRecords, several: npt.NDArray[np.bool_], pieces: PiecedBlocks, data: bytes
+        wanted: PackRange,
+        records: PlacedRecords,
+        several: npt.NDArray[np.bool_],
+        pieces: PiecedBlocks,
+        data: bytes | bytearray,
     ) -> None:
         view = memoryview(data)
         for piece in wanted.pieces:
             if several[piece.rows].any():
                 pieces.keep(int(records.frame[piece.rows[0]]), view[piece.start : piece.start + piece.size])
 
-    def _apply(self, wanted: PackRange, records: PlacedRecords, several: npt.NDArray[np.bool_], data: bytes) -> None:
+    def _apply(
+        self, wanted: PackRange, records: PlacedRecords, several: npt.NDArray[np.bool_], data: bytes | bytearray
+    ) -> None:
         """In a worker thread: every frame of a range, for the blocks that it gives all that they need."""
         view = memoryview(data)
         loop = self._loop
